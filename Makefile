@@ -1,0 +1,44 @@
+# casfne: `make repro` runs the whole chain, `make test` checks it. Both install what they need first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export RAY_USAGE_STATS_ENABLED := 0
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help install repro test lint bench lock clean
+help:            ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(VENV)/.installed  ## .venv with everything pinned in requirements.lock
+
+repro: install   ## the whole chain, from captures to the report; does nothing when nothing changed
+	dvc repro
+	@dvc metrics show
+	@echo "report: data/report/index.html"
+
+test: install    ## every test
+	python -m pytest
+
+lint: install    ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: install   ## benchmarks/*.py -> benchmarks/results/latest.json
+	python -m benchmarks
+
+lock: install    ## resolve pyproject.toml again into requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --extra dev --no-header --no-emit-index-url --no-annotate pyproject.toml -o requirements.lock
+
+clean:           ## what commands made: environment, caches, data
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis dvclive benchmarks/results
+	find data -mindepth 1 ! -name .gitkeep -delete

@@ -1,0 +1,1 @@
+"""Faces under known lights: head geometry, rasteriser, shading, sessions on disk."""

@@ -1,0 +1,181 @@
+"""One frozen dataclass per stage; `params.yaml` has a section of the same name for each and explains the keys.
+
+An unknown key, a missing one, or a value of the wrong type is an InputError that names file and key.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from casfne.errors import InputError
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Stage ``simulate``: how many people and pictures, how large, how they look."""
+
+    seed: int
+    people: int
+    sessions: int
+    height: int
+    width: int
+    max_yaw_deg: float
+    max_pitch_deg: float
+    noise: float
+    specular: float
+    ambient: float
+    corpus_images: int
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Stage ``prepare``: where the captures are and which pixels photometric stereo may use."""
+
+    root: str
+    truth: str
+    shadow: float
+    saturation: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """Stage ``split``: which share of the people is held out for testing."""
+
+    test_share: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part of a training schedule: ``steps`` optimiser steps on ``batch`` crops of ``size`` pixels."""
+
+    size: int
+    batch: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What differs between a demonstration and the paper: width, start of the encoder, schedule."""
+
+    width: int
+    encoder: str
+    learning_rate: float
+    schedule: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Stage ``train``: the cascade, its losses, its schedule (chosen by ``profile``)."""
+
+    profile: str
+    refinements: int
+    seed: int
+    weight_rec: float
+    weight_tv: float
+    weight_adv: float
+    trust_weighting: bool
+    precision: str
+    device: str
+    workers: int
+    checkpoint_every: int
+    profiles: dict[str, Profile]
+
+    def __post_init__(self) -> None:
+        if self.profile not in self.profiles:
+            raise InputError(f"train.profile: {self.profile!r} is none of {', '.join(self.profiles)}")
+        if self.refinements < 0:
+            raise InputError(f"train.refinements: {self.refinements}, expected 0 or more")
+
+    @property
+    def chosen(self) -> Profile:
+        """The profile in force."""
+        return self.profiles[self.profile]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Stage ``evaluate``: batch size and which pictures the figure shows."""
+
+    batch: int
+    figure_rows: int
+
+
+@dataclass(frozen=True)
+class Label:
+    """Stage ``label``: which corpora, how large the shards, which detector, how many actors."""
+
+    corpora: dict[str, str]
+    shard_rows: int
+    batch: int
+    actors: int
+    precision: str
+    device: str
+    max_failed_share: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Stage ``report``: how much the page shows."""
+
+    faces_per_corpus: int
+    light_azimuth_deg: float
+    light_elevation_deg: float
+
+
+def load(path: Path | str, section: str) -> Any:
+    """The section of a params file as its dataclass (``train`` -> Train).
+
+    Raises InputError naming the file and the key: no such file, no such section, an unknown, missing or
+    mistyped key.
+    """
+    stages = {c.__name__.lower(): c for c in (Simulate, Prepare, Split, Train, Evaluate, Label, Report)}
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict) or section not in content:
+        raise InputError(f"{path}: no section {section!r}")
+    if unknown := sorted(set(content) - set(stages)):
+        raise InputError(f"{path}: unknown section {unknown[0]!r}, expected {', '.join(stages)}")
+    try:
+        return _build(stages[section], content[section], section)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _build(kind: Any, value: Any, key: str) -> Any:
+    """``value`` as ``kind`` (a dataclass, list, dict or scalar type); ``key`` is its dotted name."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, key)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_build(arguments[0], v, f"{key}[{i}]") for i, v in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {str(k): _build(arguments[1], v, f"{key}.{k}") for k, v in value.items()}
+    if origin is types.UnionType:
+        return None if value is None else _build(arguments[0], value, key)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(kind, type) or not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        name = getattr(origin or kind, "__name__", kind)
+        raise InputError(f"{key}: expected {name}, got {value!r}")
+    return value
+
+
+def _build_dataclass(kind: Any, value: Any, key: str) -> Any:
+    if not isinstance(value, dict):
+        raise InputError(f"{key}: expected keys and values, got {value!r}")
+    hints = typing.get_type_hints(kind)
+    if unknown := [str(k) for k in value if k not in hints]:
+        raise InputError(f"{key}.{unknown[0]}: unknown key, expected one of {', '.join(hints)}")
+    if missing := [k for k in hints if k not in value]:
+        raise InputError(f"{key}.{missing[0]}: missing")
+    return kind(**{k: _build(hints[k], v, f"{key}.{k}") for k, v in value.items()})

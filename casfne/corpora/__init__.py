@@ -1,0 +1,1 @@
+"""Face corpora on disk, one file each, all giving the same record."""

@@ -1,0 +1,1 @@
+"""Evaluation: angular error by stage."""

@@ -1,0 +1,199 @@
+"""Pictures: reading them safely, sRGB and linear light, face crops, and files that are never half-written."""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from casfne.errors import InputError
+
+SIZE = 256  # working size of a face crop, pixels
+MAX_PIXELS = 200_000_000  # a larger picture is refused: it would take over 600 MB decoded
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
+
+Image.MAX_IMAGE_PIXELS = None  # the limit above is ours, and an error instead of a warning
+
+
+def read_image(source: Path | str | bytes, name: str | None = None) -> NDArray[np.uint8]:
+    """A picture as uint8 RGB [H, W, 3], upright (EXIF orientation applied), from a path or its bytes.
+
+    Grey, palette, alpha (dropped), CMYK and 16-bit (upper byte) pictures are converted.
+    Raises InputError naming the file (``name`` for bytes) when it is missing, empty, truncated or no picture.
+    """
+    label = name or (str(source) if not isinstance(source, bytes) else "image")
+    data = source if isinstance(source, bytes) else _read_bytes(Path(source))
+    if not data:
+        raise InputError(f"{label}: empty file")
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise InputError(f"{label}: {picture.width}x{picture.height} pixels, more than {MAX_PIXELS:,}")
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):
+                grey = (np.asarray(upright) >> 8).astype(np.uint8)
+                return np.repeat(grey[..., None], 3, -1)
+            return np.asarray(upright.convert("RGB"))
+    except UnidentifiedImageError:
+        raise InputError(f"{label}: not an image") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{label}: damaged image ({error})") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_grey(path: Path | str) -> NDArray[np.float32]:
+    """A picture as one float32 channel [H, W] in 0..1: the mean of R, G and B, as stored (no gamma undone)."""
+    return read_image(path).mean(-1, dtype=np.float32) / np.float32(255)
+
+
+def srgb_to_linear(srgb: ArrayLike) -> NDArray[np.float32]:
+    """sRGB in 0..1 to linear light in 0..1 (IEC 61966-2-1), float32, any shape."""
+    v = np.asarray(srgb, np.float32)
+    return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def linear_to_srgb(linear: ArrayLike) -> NDArray[np.float32]:
+    """Linear light to sRGB, clipped to 0..1, float32, any shape."""
+    v = np.clip(np.asarray(linear, np.float32), 0, 1)
+    return np.where(v <= 0.0031308, v * 12.92, 1.055 * v ** (1 / 2.4) - 0.055).astype(np.float32)
+
+
+def to_uint8(values: ArrayLike) -> NDArray[np.uint8]:
+    """Values in 0..1, clipped, as 0..255."""
+    return np.rint(np.clip(np.asarray(values, np.float32), 0, 1) * 255).astype(np.uint8)
+
+
+# --- face crops ---
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square window of a photograph: top left corner and side, in its pixels; it may reach outside."""
+
+    left: int
+    top: int
+    side: int
+
+    def transform(self, size: int = SIZE) -> NDArray[np.float64]:
+        """[2, 3] matrix from pixel centres of the crop (resized to ``size``) to those of the photograph."""
+        k = self.side / size
+        return np.array([[k, 0, self.left + k / 2 - 0.5], [0, k, self.top + k / 2 - 0.5]])
+
+    def apply(self, image: NDArray, size: int = SIZE) -> NDArray:
+        """The window of ``image`` [H, W] or [H, W, C] resized to ``size``; outside it the border is repeated."""
+        return resize(_window(image, self, cv2.BORDER_REPLICATE), size)
+
+    def inside(self, height: int, width: int, size: int = SIZE) -> NDArray[np.bool_]:
+        """Which pixels of the crop come from a photograph of ``height`` x ``width``; bool [size, size]."""
+        frame = _window(np.ones((height, width), np.uint8), self, cv2.BORDER_CONSTANT)
+        return cv2.resize(frame, (size, size), interpolation=cv2.INTER_NEAREST).astype(bool)
+
+
+def _window(image: NDArray, crop: Crop, border: int) -> NDArray:
+    height, width = image.shape[:2]
+    # a window wholly outside still repeats the nearest edge
+    top, left = np.clip(crop.top, 1 - crop.side, height - 1), np.clip(crop.left, 1 - crop.side, width - 1)
+    bottom, right = top + crop.side, left + crop.side
+    inner = image[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
+    pads = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
+    return cv2.copyMakeBorder(inner, *(int(p) for p in pads), border) if any(pads) else inner
+
+
+def resize(image: NDArray, size: int) -> NDArray:
+    """Square [S, S] or [S, S, C] to ``size``: area averaging when shrinking, cubic when growing."""
+    shrinking = image.shape[0] > size
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+
+
+def centre_crop(height: int, width: int) -> Crop:
+    """The largest centred square of a picture."""
+    side = min(height, width)
+    return Crop((width - side) // 2, (height - side) // 2, side)
+
+
+def crop_from_points(points: ArrayLike) -> Crop:
+    """The project's one crop convention, from five points of a face, float [5, 2] as x, y in pixels.
+
+    Points: left eye, right eye (as seen in the picture), nose tip, left and right mouth corner. The window is
+    upright, centred halfway between eyes and mouth; its side is 2.7 times the distance from eyes to mouth, or
+    3.2 times that between the eyes where that is more (heads that look up or down).
+    """
+    p = np.asarray(points, np.float64)
+    if p.shape != (5, 2) or not np.isfinite(p).all():
+        raise ValueError(f"expected 5 finite points [5, 2], got shape {p.shape}")
+    eyes, mouth = p[:2].mean(0), p[3:].mean(0)
+    side = max(2.7 * np.linalg.norm(mouth - eyes), 3.2 * np.linalg.norm(p[1] - p[0]))
+    return _square((eyes + mouth) / 2, side)
+
+
+def crop_from_box(left: float, top: float, width: float, height: float) -> Crop:
+    """The same window guessed from a detector's box around brows to chin: its centre, 1.4 times its size."""
+    return _square(np.array([left + width / 2, top + height / 2]), 1.4 * max(width, height))
+
+
+def _square(centre: NDArray[np.float64], side: float) -> Crop:
+    whole = max(round(float(side)), 2)
+    left, top = np.rint(centre - whole / 2).astype(int)
+    return Crop(int(left), int(top), whole)
+
+
+# --- files ---
+
+
+@contextmanager
+def atomic_open(path: Path | str) -> Iterator[IO[bytes]]:
+    """Open ``path`` for writing bytes; it appears under its name whole, or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode_image(image: NDArray[np.uint8], suffix: str = ".png") -> bytes:
+    """uint8 RGB [H, W, 3] or grey [H, W] as the bytes of a file of that kind (.png, .jpg, .bmp)."""
+    bgr = image[..., ::-1] if image.ndim == 3 else image
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix == ".png" else []
+    done, data = cv2.imencode(suffix, np.ascontiguousarray(bgr), options)
+    if not done:
+        raise ValueError(f"cannot encode {image.shape} {image.dtype} as {suffix}")
+    return data.tobytes()
+
+
+def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:
+    """Write uint8 RGB [H, W, 3] or grey [H, W] whole or not at all; the suffix chooses the format."""
+    with atomic_open(path) as file:
+        file.write(encode_image(image, Path(path).suffix))
+
+
+def write_array(path: Path | str, array: NDArray) -> None:
+    """Write one array as .npy, whole or not at all."""
+    with atomic_open(path) as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with atomic_open(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,1 @@
+"""The cascade: blocks, network, checkpoints, predictor."""

@@ -1,0 +1,1 @@
+"""Photometric stereo: lights and their files, captures, solvers, trust."""
