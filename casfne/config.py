@@ -37,9 +37,9 @@ class Prepare:
     """Stage ``prepare``: where the captures are and which pixels photometric stereo may use."""
 
     root: str
-    truth: str
     shadow: float
     saturation: float
+    max_failed_share: float
 
 
 @dataclass(frozen=True)

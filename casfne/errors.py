@@ -1,9 +1,31 @@
 """The one error that a user's input can cause. Imports nothing of ours; everything may import it."""
 
+import functools
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used. The message names the file or key, what came, what was expected.
 
-    The command line prints the message alone and exits with 1; any other exception is a defect of ours and
-    keeps its traceback.
+    Commands print the message alone and exit with 1; any other exception is a defect of ours and keeps its
+    traceback.
     """
+
+
+def guard(command: Callable[P, R]) -> Callable[P, R]:
+    """``command`` with an InputError turned into one line on stderr and exit code 1."""
+
+    @functools.wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    return guarded

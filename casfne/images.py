@@ -96,22 +96,24 @@ class Crop:
 
     def apply(self, image: NDArray, size: int = SIZE) -> NDArray:
         """The window of ``image`` [H, W] or [H, W, C] resized to ``size``; outside it the border is repeated."""
-        return resize(_window(image, self, cv2.BORDER_REPLICATE), size)
+        return resize(_window(image, self), size)
 
     def inside(self, height: int, width: int, size: int = SIZE) -> NDArray[np.bool_]:
         """Which pixels of the crop come from a photograph of ``height`` x ``width``; bool [size, size]."""
-        frame = _window(np.ones((height, width), np.uint8), self, cv2.BORDER_CONSTANT)
-        return cv2.resize(frame, (size, size), interpolation=cv2.INTER_NEAREST).astype(bool)
+        steps = (np.arange(size) + 0.5) * self.side / size
+        y, x = self.top + steps, self.left + steps
+        return ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
 
 
-def _window(image: NDArray, crop: Crop, border: int) -> NDArray:
+def _window(image: NDArray, crop: Crop) -> NDArray:
     height, width = image.shape[:2]
     # a window wholly outside still repeats the nearest edge
     top, left = np.clip(crop.top, 1 - crop.side, height - 1), np.clip(crop.left, 1 - crop.side, width - 1)
     bottom, right = top + crop.side, left + crop.side
     inner = image[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
     pads = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
-    return cv2.copyMakeBorder(inner, *(int(p) for p in pads), border) if any(pads) else inner
+    above, below, before, after = (int(p) for p in pads)
+    return cv2.copyMakeBorder(inner, above, below, before, after, cv2.BORDER_REPLICATE)
 
 
 def resize(image: NDArray, size: int) -> NDArray:
@@ -137,7 +139,7 @@ def crop_from_points(points: ArrayLike) -> Crop:
     if p.shape != (5, 2) or not np.isfinite(p).all():
         raise ValueError(f"expected 5 finite points [5, 2], got shape {p.shape}")
     eyes, mouth = p[:2].mean(0), p[3:].mean(0)
-    side = max(2.7 * np.linalg.norm(mouth - eyes), 3.2 * np.linalg.norm(p[1] - p[0]))
+    side = max(2.7 * float(np.linalg.norm(mouth - eyes)), 3.2 * float(np.linalg.norm(p[1] - p[0])))
     return _square((eyes + mouth) / 2, side)
 
 
@@ -147,7 +149,7 @@ def crop_from_box(left: float, top: float, width: float, height: float) -> Crop:
 
 
 def _square(centre: NDArray[np.float64], side: float) -> Crop:
-    whole = max(round(float(side)), 2)
+    whole = max(round(side), 2)
     left, top = np.rint(centre - whole / 2).astype(int)
     return Crop(int(left), int(top), whole)
 

@@ -1,0 +1,97 @@
+"""The four networks of the cascade (paper Fig. 2): E_f, D_n, E_cn and D_cn.
+
+Feature pyramids are lists from fine to coarse: index 0 at 1/2 of the picture, index 4 at 1/32.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import resnet18
+from torchvision.models.resnet import ResNet
+
+STRUCTURE_CHANNELS = (64, 64, 128, 256, 512)
+
+
+class StructureEncoder(nn.Module):
+    """E_f: ResNet-18 cut in five, without classifier. [B, 3, H, W] to features at 1/2, 1/4, 1/8, 1/16, 1/32."""
+
+    def __init__(self, resnet: ResNet | None = None) -> None:
+        super().__init__()
+        net = resnet or resnet18(weights=None)
+        self.parts = nn.ModuleList(
+            [
+                nn.Sequential(net.conv1, net.bn1, net.relu),
+                nn.Sequential(net.maxpool, net.layer1),
+                net.layer2,
+                net.layer3,
+                net.layer4,
+            ]
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = []
+        for part in self.parts:
+            image = part(image)
+            features.append(image)
+        return features
+
+
+class InitialDecoder(nn.Module):
+    """D_n: five transposed convolutions with skips from E_f, then the head (paper eq. 4). Gives raw [B, 3, H, W].
+
+    The head is 3x3, as released; the paper writes 1x1.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        coarse_to_fine = STRUCTURE_CHANNELS[::-1]
+        inputs = [coarse_to_fine[0], *(width + c for c in coarse_to_fine[1:])]
+        self.up = nn.ModuleList(nn.ConvTranspose2d(c, width, 4, 2, 1) for c in inputs)
+        self.norm = nn.ModuleList(nn.BatchNorm2d(width) for _ in inputs)
+        self.head = nn.ConvTranspose2d(width, 3, 3, 1, 1)
+
+    def forward(self, structure: list[Tensor]) -> Tensor:
+        x = self.norm[0](self.up[0](structure[4]))  # [B, F, H/16, W/16]
+        for i, skip in enumerate(structure[3::-1], start=1):
+            x = self.norm[i](self.up[i](F.relu(torch.cat([x, skip], 1))))
+        return self.head(x)
+
+
+class NormalEncoder(nn.Module):
+    """E_cn: the previous stage's normals [B, 3, H, W] to normal features z [B, 8F, H/32, W/32]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        channels = (3, width, 2 * width, 4 * width, 8 * width, 8 * width)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in pairwise(channels))
+        self.norm = nn.ModuleList(nn.BatchNorm2d(c) for c in channels[2:5])  # the middle three only
+
+    def forward(self, normals: Tensor) -> Tensor:
+        x = self.down[0](normals)
+        for i in range(1, 5):
+            x = self.down[i](F.leaky_relu(x, 0.2))
+            if i < 4:
+                x = self.norm[i - 1](x)
+        return x
+
+
+class RefinementDecoder(nn.Module):
+    """D_cn: z and the structure features, concatenated, to the next normals (paper eq. 3), raw [B, 3, H, W]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        skips = STRUCTURE_CHANNELS[::-1]
+        outputs = (8 * width, 4 * width, 2 * width, 2 * width)
+        inputs = [a + b for a, b in zip(skips, (8 * width, *outputs), strict=True)]
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in zip(inputs, (*outputs, 3), strict=True)
+        )
+        self.norm = nn.ModuleList(nn.BatchNorm2d(o) for o in outputs)
+
+    def forward(self, structure: list[Tensor], z: Tensor) -> Tensor:
+        x = torch.cat([structure[4], z], 1)
+        for i, skip in enumerate(structure[3::-1]):
+            x = torch.cat([self.norm[i](self.up[i](F.relu(x))), skip], 1)
+        return self.up[4](F.relu(x))

@@ -1,0 +1,98 @@
+"""The cascade (paper Sec. III-B): an initial block, then one shared block that refines its own prediction."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, resnet18
+from torchvision.models.resnet import ResNet
+
+from casfne.errors import InputError
+from casfne.model.blocks import InitialDecoder, NormalEncoder, RefinementDecoder, StructureEncoder
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class CascadeConfig:
+    """``width`` F of the decoders, ``refinements`` T, and what is taken off the input: "none" or "imagenet"."""
+
+    width: int = 32
+    refinements: int = 2
+    normalisation: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.refinements < 0:
+            raise InputError(f"width {self.width} and refinements {self.refinements}: at least 1 and 0")
+        if self.normalisation not in ("none", "imagenet"):
+            raise InputError(f"normalisation {self.normalisation!r}: expected none or imagenet")
+
+    def as_dict(self) -> dict[str, int | str]:
+        """Plain values, for a checkpoint's metadata."""
+        return asdict(self)
+
+
+class Cascade(nn.Module):
+    """Image [B, 3, H, W] in 0..1, H and W multiples of 32, to the T + 1 stages' unit normals [B, 3, H, W].
+
+    Frame ``opengl``. E_f runs once; E_cn and D_cn are shared by all refinements (paper eqs. 3 and 4).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: CascadeConfig, resnet: ResNet | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.structure = StructureEncoder(resnet)
+        self.initial = InitialDecoder(config.width)
+        self.normal_encoder = NormalEncoder(config.width)
+        self.refinement = RefinementDecoder(config.width)
+        imagenet = config.normalisation == "imagenet"
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if imagenet else ((0.0,) * 3, (1.0,) * 3)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor, refinements: int | None = None) -> list[Tensor]:
+        """All stages, t = 0 first. ``refinements`` overrides the configured T for this call."""
+        if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % 32 or image.shape[3] % 32:
+            raise ValueError(f"expected [B, 3, H, W] with H and W multiples of 32, got {tuple(image.shape)}")
+        structure = self.structure((image - self.mean) / self.std)
+        stages = [to_normals(self.initial(structure))]
+        for _ in range(self.config.refinements if refinements is None else refinements):
+            stages.append(to_normals(self.refinement(structure, self.normal_encoder(stages[-1]))))
+        return stages
+
+
+def to_normals(raw: Tensor) -> Tensor:
+    """tanh, then unit length over the channels; float32 whatever the precision of ``raw`` [B, 3, H, W]."""
+    return nn.functional.normalize(torch.tanh(raw.float()), dim=1, eps=1e-6)
+
+
+def build(config: CascadeConfig, encoder: str) -> Cascade:
+    """A cascade to train. ``encoder``: "random", "imagenet" (torchvision's weights, which it may download), or
+    the path of a torchvision ResNet-18 state dict. InputError where those weights cannot be had."""
+    if encoder == "random":
+        return Cascade(config)
+    if encoder == "imagenet":
+        try:
+            return Cascade(config, resnet18(weights=ResNet18_Weights.IMAGENET1K_V1))
+        except OSError as error:
+            raise InputError(
+                f"train encoder 'imagenet': torchvision cannot fetch its ResNet-18 weights ({error}); "
+                "give the path of a local state dict, or 'random'"
+            ) from None
+    if not Path(encoder).is_file():
+        raise InputError(f"train encoder {encoder!r}: neither 'random', 'imagenet' nor a file")
+    net = resnet18(weights=None)
+    try:
+        net.load_state_dict(torch.load(encoder, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises many kinds for a file that is not such a state dict
+        raise InputError(f"{encoder}: not a ResNet-18 state dict ({str(error).splitlines()[0]})") from None
+    return Cascade(config, net)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(p.numel() for p in network.parameters())

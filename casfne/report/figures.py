@@ -1,0 +1,72 @@
+"""Figures as pictures: grids of faces, their normals by stage, shading under a light, error maps."""
+
+from collections.abc import Sequence
+
+import cv2
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from casfne.corpora.samples import Sample
+from casfne.images import linear_to_srgb, to_uint8
+from casfne.normals import angle_deg, encode
+
+ERROR_RANGE_DEG = 40.0  # an error map's brightest colour
+GAP, BAR = 4, 22  # pixels between tiles, and of the titles' bar
+
+
+def grey_to_rgb(grey: NDArray) -> NDArray[np.uint8]:
+    """Values 0..1 [H, W] as grey uint8 RGB [H, W, 3]."""
+    return np.repeat(to_uint8(grey)[..., None], 3, -1)
+
+
+def shade(normals: NDArray, light: NDArray, mask: NDArray | None = None) -> NDArray[np.uint8]:
+    """A white matte surface [H, W, 3] under one directional light [3], sRGB uint8; black off the mask."""
+    linear = np.clip(normals @ np.asarray(light, np.float32), 0, 1)
+    return grey_to_rgb(linear_to_srgb(linear if mask is None else linear * mask))
+
+
+def error_map(prediction: NDArray, truth: NDArray, mask: NDArray) -> NDArray[np.uint8]:
+    """Angular error [H, W] from black (0) to yellow (40 degrees and more), uint8 RGB; white off the mask."""
+    colours = matplotlib.colormaps["inferno"](angle_deg(prediction, truth) / ERROR_RANGE_DEG)[..., :3]
+    colours[~mask] = 1
+    return to_uint8(colours)
+
+
+def grid(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str]) -> NDArray[np.uint8]:
+    """Tiles of one size in rows, a title above each column; uint8 RGB on white."""
+    height, width = rows[0][0].shape[:2]
+    canvas = np.full((BAR + len(rows) * (height + GAP), len(titles) * (width + GAP), 3), 255, np.uint8)
+    for column, title in enumerate(titles):
+        cv2.putText(
+            canvas,
+            title,
+            (column * (width + GAP) + 2, BAR - 7),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.45,
+            (0, 0, 0),
+            1,
+            cv2.LINE_AA,
+        )
+        for row, tiles in enumerate(rows):
+            top, left = BAR + row * (height + GAP), column * (width + GAP)
+            canvas[top : top + height, left : left + width] = tiles[column]
+    return canvas
+
+
+def error_figure(results: Sequence[tuple[Sample, NDArray]]) -> NDArray[np.uint8]:
+    """A row for each sample with its stages [T + 1, H, W, 3]: input, truth, every stage, every stage's error."""
+    count = len(results[0][1])
+    rows = [
+        [s.image, encode(s.normal, s.mask)]
+        + [encode(n, s.mask) for n in stages]
+        + [error_map(n, s.normal, s.mask) for n in stages]
+        for s, stages in results
+    ]
+    names = [
+        "input",
+        "truth",
+        *(f"t = {t}" for t in range(count)),
+        *(f"error t = {t}, 0..40 deg" for t in range(count)),
+    ]
+    return grid(rows, names)

@@ -1,0 +1,82 @@
+"""Parameters: every key known, typed and explained."""
+
+import re
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from casfne import config
+from casfne.errors import InputError
+
+PARAMS = ROOT / "params.yaml"
+STAGES = ("simulate", "prepare", "split", "train", "evaluate", "label", "report")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_projects_own_parameters_load(stage):
+    assert type(config.load(PARAMS, stage)).__name__.lower() == stage
+
+
+def test_both_profiles_are_a_switch_away():
+    train = config.load(PARAMS, "train")
+    paper = train.profiles["paper"]
+    assert train.chosen is train.profiles["demo"]
+    assert (paper.width, paper.learning_rate, paper.schedule[0].size, paper.schedule[0].batch) == (
+        32,
+        1e-4,
+        256,
+        8,
+    )
+    assert (train.refinements, train.weight_rec, train.weight_tv, train.weight_adv) == (2, 1.0, 0.002, 0.0001)
+
+
+def test_every_key_is_explained():
+    bare = [
+        line
+        for line in PARAMS.read_text().splitlines()
+        if re.match(r"\s+\w+:", line) and "#" not in line and not re.match(r"\s{6,}\w+:|.*(height|width):", line)
+    ]
+    unexplained = {line.split(":")[0].strip() for line in bare}
+    assert unexplained <= {"profiles", "demo", "paper", "weight_tv", "celeba", "ffhq", "300w", "seed", "precision", "device"}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"test_shore": 0.2}, r"split\.test_shore: unknown key"),
+        ({"test_share": "many"}, r"split\.test_share: expected float, got 'many'"),
+        ({"seed": True}, r"split\.seed: expected int, got True"),
+        ({"seed": 1.5}, r"split\.seed: expected int"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, change, message):
+    content = yaml.safe_load(PARAMS.read_text())
+    content["split"] |= change
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=message):
+        config.load(path, "split")
+
+
+def test_missing_keys_sections_and_files_are_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("split: {seed: 1}")
+    with pytest.raises(InputError, match=r"split\.test_share: missing"):
+        config.load(path, "split")
+    with pytest.raises(InputError, match="no section 'train'"):
+        config.load(path, "train")
+    path.write_text("split: {seed: 1\n  x")
+    with pytest.raises(InputError, match="not YAML"):
+        config.load(path, "split")
+    with pytest.raises(InputError, match="cannot be read"):
+        config.load(tmp_path / "none.yaml", "split")
+
+
+def test_impossible_values_are_named(tmp_path):
+    content = yaml.safe_load(PARAMS.read_text())
+    content["train"]["profile"] = "papre"
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"train\.profile: 'papre' is none of demo, paper"):
+        config.load(path, "train")

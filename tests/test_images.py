@@ -1,0 +1,108 @@
+"""Reading pictures safely, crops, files that are never half-written."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from casfne import images
+from casfne.errors import InputError
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+
+
+def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name, content, reason",
+    [
+        ("zero.jpg", b"", "empty file"),
+        ("text.png", b"<html>not found</html>", "not an image"),
+        ("cut.bmp", images.encode_image(PICTURE, ".bmp")[:700], "damaged image"),
+        ("cut.jpg", _saved(Image.fromarray(PICTURE).resize((200, 200)), "JPEG")[:2000], "damaged image"),
+        ("cut.png", images.encode_image(PICTURE, ".png")[:900], "damaged image"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, name, content, reason):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: {reason}"):
+        images.read_image(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.png: cannot be read"):
+        images.read_image(tmp_path / "nowhere.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+def test_lossless_round_trip(tmp_path, suffix):
+    images.write_image(tmp_path / f"a{suffix}", PICTURE)
+    assert (images.read_image(tmp_path / f"a{suffix}") == PICTURE).all()
+
+
+def test_every_mode_becomes_rgb():
+    rgb = Image.fromarray(PICTURE)
+    grey = np.asarray(rgb.convert("L"))
+    sixteen = Image.fromarray(grey.astype(np.uint16) * 257)
+    assert (images.read_image(_saved(rgb.convert("RGBA"), "PNG")) == PICTURE).all()
+    assert (images.read_image(_saved(rgb.convert("L"), "PNG"))[..., 0] == grey).all()
+    assert (images.read_image(_saved(sixteen, "PNG"))[..., 1] == grey).all()
+    assert images.read_image(_saved(rgb.convert("CMYK"), "JPEG")).shape == PICTURE.shape
+    assert images.read_image(_saved(rgb.convert("P"), "PNG")).shape == PICTURE.shape
+
+
+def test_exif_orientation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to look upright
+    data = _saved(Image.fromarray(PICTURE), "PNG", exif=exif)
+    assert (images.read_image(data) == np.rot90(PICTURE, -1)).all()
+
+
+@given(st.floats(0, 1))
+def test_srgb_round_trip(value):
+    assert images.srgb_to_linear(images.linear_to_srgb(value)) == pytest.approx(value, abs=1e-4)
+
+
+@given(st.integers(-40, 60), st.integers(-40, 60), st.integers(2, 90))
+def test_a_crop_is_always_whole_and_its_transform_points_back(left, top, side):
+    photo = np.zeros((50, 70, 2), np.float32)
+    photo[..., 0], photo[..., 1] = np.meshgrid(np.arange(70), np.arange(50))
+    crop = images.Crop(left, top, side)
+    window = crop.apply(photo, 64)
+    assert window.shape == (64, 64, 2) and np.isfinite(window).all()
+    inside = crop.inside(50, 70, 64)
+    matrix = crop.transform(64)
+    x, y = np.meshgrid(np.arange(64), np.arange(64))
+    back = np.stack([x, y, np.ones_like(x)], -1) @ matrix.T
+    assert (inside == ((back >= -0.5) & (back < np.array([69.5, 49.5]))).all(-1)).all()
+    # the middle of the inside, away from resampling's reach over the border
+    deep = (back > side / 16 + 1).all(-1) & (back < np.array([69, 49]) - side / 16 - 1).all(-1) & inside
+    assert np.abs(window - back)[deep].max(initial=0) < 1
+
+
+def test_the_crop_convention():
+    points = np.array([[80, 100], [140, 100], [110, 130], [90, 170], [130, 170]])
+    crop = images.crop_from_points(points)
+    assert crop.side == round(max(2.7 * 70, 3.2 * 60))
+    assert crop.left + crop.side / 2 == pytest.approx(110, abs=1)
+    assert crop.top + crop.side / 2 == pytest.approx(135, abs=1)
+    with pytest.raises(ValueError, match="5 finite points"):
+        images.crop_from_points(points[:4])
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    images.write_text(path, "old")
+    with pytest.raises(RuntimeError), images.atomic_open(path) as file:
+        file.write(b"half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
