@@ -124,8 +124,6 @@ class Report:
     """Stage ``report``: how much the page shows."""
 
     faces_per_corpus: int
-    light_azimuth_deg: float
-    light_elevation_deg: float
 
 
 def load(path: Path | str, section: str) -> Any:

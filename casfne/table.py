@@ -84,7 +84,7 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
 
 # what every file says of itself; `huggingface` lets `datasets` and its viewers show the pictures
 METADATA = {
-    "frame": "opengl: x right, y up, z towards the camera",
+    "frame": "opengl",
     "encoding": "8-bit RGB PNG, channel = round((n + 1) / 2 * 255)",
     "encoding_error_deg": json.dumps({"mean": 0.17, "max": 0.40}),  # a test measures them
     "huggingface": json.dumps({"info": {"features": {n: _feature(t) for n, (t, _) in COLUMNS.items()}}}),
@@ -164,11 +164,11 @@ def _decode(source: Any, column: str, mode: int) -> NDArray[np.uint8]:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     if image is None:
         raise ValueError(f"the bytes of {column!r} are no picture")
-    return image
+    return np.asarray(image, np.uint8)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per corpus: images, faces labelled, rows of every status, and the median of each number in the frame.
+    """Per corpus: images, rows of every status (ok: faces labelled), and the median of each number in the frame.
 
     Needs the columns corpus, image_id and status.
     """

@@ -7,9 +7,9 @@ import pandas as pd
 from rich.progress import track
 
 from casfne import config
-from casfne.errors import InputError, guard
 from casfne.corpora.photoface import prepare_session
 from casfne.corpora.samples import write_index
+from casfne.errors import InputError, guard
 from casfne.images import write_text
 from casfne.stereo.captures import find_sessions
 

@@ -8,9 +8,9 @@ from dvclive import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from casfne import config
-from casfne.errors import guard
 from casfne.corpora.samples import INDEX, read_index
 from casfne.corpora.split import rows_of
+from casfne.errors import guard
 from casfne.model.checkpoints import save_weights
 from casfne.provenance import code_version, file_sha256, fingerprint
 from casfne.training.calibrate import calibration_people, fit_confidence

@@ -1,16 +1,21 @@
 """Figures as pictures: grids of faces, their normals by stage, shading under a light, error maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import matplotlib
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from casfne import table
 from casfne.corpora.samples import Sample
-from casfne.images import linear_to_srgb, to_uint8
-from casfne.normals import angle_deg, encode
+from casfne.errors import InputError
+from casfne.images import SIZE, Crop, linear_to_srgb, read_image, to_uint8
+from casfne.normals import angle_deg, direction, encode
 
+KEY_LIGHT = direction(35, 25)  # of the shading: from the upper right
 ERROR_RANGE_DEG = 40.0  # an error map's brightest colour
 GAP, BAR = 4, 22  # pixels between tiles, and of the titles' bar
 
@@ -55,11 +60,12 @@ def grid(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str]) -> 
 
 
 def error_figure(results: Sequence[tuple[Sample, NDArray]]) -> NDArray[np.uint8]:
-    """A row for each sample with its stages [T + 1, H, W, 3]: input, truth, every stage, every stage's error."""
+    """A row for each sample with its stages [T + 1, H, W, 3]: input, truth, stages, last shading, errors."""
     count = len(results[0][1])
     rows = [
         [s.image, encode(s.normal, s.mask)]
         + [encode(n, s.mask) for n in stages]
+        + [shade(stages[-1], KEY_LIGHT, s.mask)]
         + [error_map(n, s.normal, s.mask) for n in stages]
         for s, stages in results
     ]
@@ -67,6 +73,25 @@ def error_figure(results: Sequence[tuple[Sample, NDArray]]) -> NDArray[np.uint8]
         "input",
         "truth",
         *(f"t = {t}" for t in range(count)),
+        "shading",
         *(f"error t = {t}, 0..40 deg" for t in range(count)),
     ]
     return grid(rows, names)
+
+
+def label_figure(frame: pd.DataFrame) -> NDArray[np.uint8]:
+    """A row for each labelled face: crop, normals, shading. Needs the columns path, crop_*, normal and mask."""
+    rows = []
+    for row in frame.to_dict("records"):
+        n, mask = table.normals(row["normal"]), table.mask(row["mask"])
+        rows.append([crop_of(row), encode(n, mask), shade(n, KEY_LIGHT, mask)])
+    return grid(rows, ["input", "normals", "shading"])
+
+
+def crop_of(row: Mapping[Any, Any]) -> NDArray[np.uint8]:
+    """The face that a label row is about, cut from its image again; grey where that cannot be read any more."""
+    try:
+        image = read_image(row["path"])
+    except InputError:
+        return np.full((SIZE, SIZE, 3), 128, np.uint8)
+    return Crop(row["crop_left"], row["crop_top"], row["crop_side"]).apply(image)

@@ -96,7 +96,7 @@ def five_points(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def read_attributes(folder: Path | str) -> dict[str, str]:
-    """The named fields of metadataII.txt; empty where the file is missing, fields left out where they are empty."""
+    """The named fields of metadataII.txt that are not empty; none where the file is missing."""
     path = Path(folder) / "metadataII.txt"
     if not path.is_file():
         return {}

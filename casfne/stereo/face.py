@@ -39,7 +39,7 @@ def held_out_error(capture: Capture, count: int, shadow: float, saturation: floa
     held = np.linspace(0, total - 1, count).round().astype(int)
     kept = np.setdiff1d(np.arange(total), held)
     grey = capture.grey
-    surface = solve(grey[kept], capture.lights[kept], shadow, saturation)
+    surface = solve(capture.images[kept], capture.lights[kept], shadow, saturation)
     albedo = surface.albedo[..., None]
     flat = np.array([0, 0, 1], np.float32)
     lit = (grey[held] > shadow) & (grey[held] < saturation) & surface.mask
@@ -61,7 +61,7 @@ def held_out_error(capture: Capture, count: int, shadow: float, saturation: floa
 
 def solve_capture(capture: Capture, shadow: float, saturation: float) -> Surface:
     """Solve a capture; where it carries face points, the mask is cut to the face."""
-    surface = solve(capture.grey, capture.lights, shadow, saturation)
+    surface = solve(capture.images, capture.lights, shadow, saturation)
     if capture.points is None:
         return surface
     face = face_region(capture.points, *surface.mask.shape)

@@ -11,6 +11,7 @@ from casfne.normals import normalise
 Floats = NDArray[np.float32]
 
 RELATIVE_SHADOW = 0.12  # of the pixel's brightest image: below it a light is shadowed, or too grazing to use
+LEAST_CHROMA = 0.1  # of the brightness: with less, colour says nothing
 TRIM_FROM = 8  # lights; with fewer there is nothing to spare for trimming
 TRIM_SHARE = 0.25
 
@@ -32,34 +33,57 @@ class Surface:
 def solve(
     images: Floats, lights: Floats, shadow: float = 0.03, saturation: float = 0.98, max_zenith_deg: float = 75
 ) -> Surface:
-    """Normals and albedo from ``images`` [L, H, W] (linear, 0..1) under ``lights`` [L, 3] (unit, frame opengl).
+    """Normals and albedo from ``images`` [L, H, W, 3] (linear RGB, 0..1) or [L, H, W], under ``lights`` [L, 3].
 
-    At each pixel, images below ``shadow``, below 12 % of the pixel's brightest or from ``saturation`` on are
-    left out, and with eight lights or more also the quarter with the worst residuals. Lights further than
+    Lights are unit vectors, frame opengl, and white: highlights then have no colour of their own, and where
+    the surface has one the normals are found from its colour alone (see `diffuse`). At each pixel, images
+    whose brightness is below ``shadow`` or 12 % of the pixel's brightest, or with a channel at ``saturation``,
+    are left out, and with eight lights or more also the quarter with the worst residuals. Lights further than
     ``max_zenith_deg`` from the camera axis are not used. A pixel with fewer than three lights left, with
     nearly coplanar ones, or whose normal faces away is outside the mask and has trust 0.
     InputError for fewer than three such lights or coplanar ones; ValueError for shapes that do not fit.
     """
-    if images.ndim != 3 or lights.shape != (len(images), 3):
-        raise ValueError(f"expected images [L, H, W] and lights [L, 3], got {images.shape} and {lights.shape}")
+    if images.ndim not in (3, 4) or lights.shape != (len(images), 3):
+        raise ValueError(
+            f"expected images [L, H, W(, 3)] and lights [L, 3], got {images.shape} and {lights.shape}"
+        )
     near = lights[:, 2] >= np.cos(np.radians(max_zenith_deg)) - 1e-6
     if near.sum() < 3:
         raise InputError(f"{near.sum()} lights within {max_zenith_deg:g} degrees of the camera axis, 3 are needed")
     if condition(_outer(lights[near]).sum(0)) < 1e-3:
         raise InputError(f"the {near.sum()} lights lie in one plane: they do not determine normals")
-    images, lights = images[near].astype(np.float64), lights[near].astype(np.float64)
-    weights = usable(images, shadow, saturation)
-    scaled = least_squares(images, lights, weights)
+    colour = (images if images.ndim == 4 else images[..., None])[near].astype(np.float64)
+    grey, brightest, lights = colour.mean(-1), colour.max(-1), lights[near].astype(np.float64)
+    signal = diffuse(colour)
+    weights = usable(grey, shadow) & (brightest < saturation)
+    scaled = least_squares(signal, lights, weights)
     if len(lights) >= TRIM_FROM:
-        weights = trim(images, lights, weights, scaled)
-        scaled = least_squares(images, lights, weights)
-    return _surface(images, lights, weights, scaled)
+        weights = trim(signal, lights, weights, scaled)
+        scaled = least_squares(signal, lights, weights)
+    return _surface(signal, grey, lights, weights, scaled)
 
 
-def usable(images: NDArray, shadow: float, saturation: float) -> NDArray[np.bool_]:
-    """Which images [L, H, W] are neither shadowed nor saturated at each pixel."""
-    threshold = np.maximum(shadow, RELATIVE_SHADOW * images.max(0))
-    return (images > threshold) & (images < saturation)
+def diffuse(colour: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What of ``colour`` [L, H, W, C] the matte surface sends back, up to a factor for each pixel; [L, H, W].
+
+    A white light's highlight is white. Taking the grey part off every colour leaves the chroma of the matte
+    surface times its shading, free of highlights. Where there is hardly any chroma (grey pictures, eyes,
+    dark hair) the brightness is all there is, and is given as it is.
+    """
+    grey = colour.mean(-1)
+    chroma = colour - grey[..., None]
+    total = chroma.sum(0)  # [H, W, C]: the hue of the pixel under all lights
+    strength = np.linalg.norm(total, axis=-1)
+    hue = np.divide(total, strength[..., None], out=np.zeros_like(total), where=strength[..., None] > 0)
+    matte = (chroma * hue).sum(-1)
+    coloured = strength > np.maximum(LEAST_CHROMA * grey.sum(0), 0.02 * len(colour))
+    scale = np.divide(grey.sum(0), matte.sum(0), out=np.ones_like(strength), where=coloured)
+    return np.where(coloured, matte * scale, grey)
+
+
+def usable(grey: NDArray, shadow: float) -> NDArray[np.bool_]:
+    """Which images [L, H, W] are not shadowed at each pixel."""
+    return grey > np.maximum(shadow, RELATIVE_SHADOW * grey.max(0))
 
 
 def least_squares(images: NDArray, lights: NDArray, weights: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -96,20 +120,29 @@ def trim(images: NDArray, lights: NDArray, weights: NDArray[np.bool_], scaled: N
     return weights & (rank >= drop)
 
 
-def _surface(images: NDArray, lights: NDArray, weights: NDArray[np.bool_], scaled: NDArray) -> Surface:
-    albedo = np.linalg.norm(scaled, axis=-1)
+def _surface(
+    signal: NDArray, grey: NDArray, lights: NDArray, weights: NDArray[np.bool_], scaled: NDArray
+) -> Surface:
+    length = np.linalg.norm(scaled, axis=-1)
     used = weights.sum(0)
-    squares = np.where(weights, (images - predict(scaled, lights)) ** 2, 0).sum(0) / np.maximum(used, 1)
-    residual = np.divide(np.sqrt(squares), albedo, out=np.zeros_like(albedo), where=albedo > 0)
-    mask = (used >= 3) & (albedo > 0) & (scaled[..., 2] > 0)
+    squares = np.where(weights, (signal - predict(scaled, lights)) ** 2, 0).sum(0) / np.maximum(used, 1)
+    residual = np.divide(np.sqrt(squares), length, out=np.zeros_like(length), where=length > 0)
+    normals = normalise(scaled)
+    mask = (used >= 3) & (length > 0) & (scaled[..., 2] > 0)
     return Surface(
-        normalise(scaled),
-        albedo.astype(np.float32),
+        normals,
+        albedo(grey, predict(normals, lights), weights),
         mask,
         trust(lights, weights, residual) * mask,
         residual.astype(np.float32),
         used,
     )
+
+
+def albedo(grey: NDArray, shading: NDArray, weights: NDArray[np.bool_]) -> Floats:
+    """Brightness over shading, both [L, H, W], in least squares over the lights used; [H, W], 0 where unknown."""
+    over, under = (np.where(weights, shading * other, 0).sum(0) for other in (grey, shading))
+    return np.divide(over, under, out=np.zeros_like(over), where=under > 1e-6).astype(np.float32)
 
 
 def trust(lights: NDArray, weights: NDArray[np.bool_], residual: NDArray) -> Floats:

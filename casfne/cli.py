@@ -1,0 +1,225 @@
+"""The `casfne` command: thin over the library. Commands print what they wrote and exit with 1 on bad input."""
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from casfne import __version__
+from casfne.errors import InputError, guard
+
+TRAINED = Path("data/model/model.safetensors")  # what `make repro` writes
+FAILED = ("unreadable", "error")
+
+app = typer.Typer(
+    help="Surface normals of faces, from one image, at corpus scale.\n\n"
+    "Frame of every normal: x right, y up, z towards the camera.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+log = logging.getLogger("casfne")
+Out = Annotated[Path, typer.Option("--out", help="Folder to write into; made where it is missing.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where", help='Keep rows where a column compares so, as in "roughness_deg > 5"; repeat for more.'
+    ),
+]
+
+
+def main() -> None:
+    """Entry point: InputError becomes one line on stderr and exit code 1."""
+    guard(app)()
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is being done.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True))])
+    if version:
+        print(f"casfne {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def stereo(
+    capture: Annotated[
+        Path, typer.Argument(help="Folder of one capture: a Photoface session or a Yale B person.")
+    ],
+    out: Out,
+    held_out: Annotated[int, typer.Option(help="Predict this many images from the others, and report.")] = 0,
+    shadow: Annotated[float, typer.Option(help="Darker pixels, of full scale, are shadows.")] = 0.03,
+    saturation: Annotated[float, typer.Option(help="Pixels this bright are saturated.")] = 0.98,
+) -> None:
+    """Normals and albedo of one face captured under several known lights.
+
+    Writes normals.npy (float32 [H,W,3]), normals.png, albedo.npy, mask.png, trust.npy and, last, summary.json.
+
+    Example: casfne stereo ../shared/data/yale_b/yaleB01 --out out/yaleB01 --held-out 16
+    """
+    from casfne.stereo.captures import open_capture
+    from casfne.stereo.face import held_out_error, solve_capture
+    from casfne.stereo.output import describe, write_surface
+
+    taken = open_capture(capture)
+    log.info("%s: %d lights", taken.name, len(taken.lights))
+    surface = solve_capture(taken, shadow, saturation)
+    summary = describe(taken, surface)
+    if held_out:
+        summary["held_out"] = held_out_error(taken, held_out, shadow, saturation)
+    write_surface(out, surface, summary)
+    print(json.dumps(summary, indent=2))
+
+
+@app.command()
+def label(
+    inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, or the root of a corpus.")],
+    out: Out,
+    weights: Annotated[Path, typer.Option(help="Weights to use.")] = TRAINED,
+    corpus: Annotated[str, typer.Option(help="Layout of the input: folder, celeba, ffhq or 300w.")] = "folder",
+    detector: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, in place of dlib's detector.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    shard_rows: Annotated[int, typer.Option(min=1, help="Images of a Parquet shard.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Faces at once in the network.")] = 8,
+    actors: Annotated[int, typer.Option(min=1, help="Copies of the network.")] = 1,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to run on; default: this machine.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace labels of another run.")] = False,
+    max_failed_share: Annotated[float, typer.Option(help="Exit with 1 above this share of failed images.")] = 0.0,
+) -> None:
+    """Normals of every face in images, folders or a corpus, as Parquet: a row a face, and one an image without.
+
+    A run that was interrupted goes on where it stopped when the same command is given again.
+
+    Example: casfne label ../shared/data/portraits --out out/portraits
+    """
+    from casfne.corpora.catalogue import open_inputs
+    from casfne.labelling import fleet
+
+    photos = open_inputs(inputs, corpus)
+    log.info("%d images", len(photos))
+    with _progress("label") as bar:
+        task = bar.add_task("label", total=len(photos))
+        summary = fleet.run(
+            photos,
+            out,
+            weights,
+            detector=detector,
+            device=device,
+            precision=precision,
+            shard_rows=shard_rows,
+            batch=batch,
+            actors=actors,
+            address=address,
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items() if count)
+    print(f"{out}: {summary.images} images, {summary.faces} faces ({counts})")
+    for reason in summary.failures + summary.reasons:
+        print(reason, file=sys.stderr)
+    if summary.missing or summary.failed_share > max_failed_share:
+        raise InputError(f"{summary.failed_share:.1%} of the images failed, {summary.missing} have no row")
+
+
+@app.command()
+def query(
+    labels: Annotated[Path, typer.Argument(help="Folder of labels, or one shard.")],
+    where: Where = None,
+    columns: Annotated[
+        str, typer.Option(help="Columns to print, with commas.")
+    ] = "corpus,image_id,face_index,status",
+    sort: Annotated[str | None, typer.Option(help="Column to sort by; -column: largest first.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
+    csv: Annotated[bool, typer.Option("--csv", help="Print all rows as CSV.")] = False,
+) -> None:
+    """Rows of labels that match; without options also a summary of each corpus.
+
+    Example: casfne query out/portraits --where "status == ok" --sort -roughness_deg --limit 5
+    """
+    from casfne import table
+
+    names = [name.strip() for name in columns.split(",")]
+    key = sort.removeprefix("-") if sort else None
+    frame = _read(labels, [*names, key] if key and key not in names else names, where)
+    if key:
+        frame = frame.sort_values(key, ascending=not str(sort).startswith("-"))
+    if csv:
+        print(frame[names].to_csv(index=False), end="")
+        return
+    print(frame[names].head(limit).to_string(index=False))
+    print(f"{min(limit, len(frame))} of {len(frame)} rows")
+    if not where and not sort:
+        print(table.summary(_read(labels, None, None)).to_string())
+
+
+@app.command()
+def show(
+    labels: Annotated[Path, typer.Argument(help="Folder of labels, or one shard.")],
+    out: Annotated[Path, typer.Option("--out", help="The PNG to write.")],
+    where: Where = None,
+    limit: Annotated[int, typer.Option(min=1, help="Faces to show.")] = 8,
+) -> None:
+    """A picture of labelled faces: the crop, its normals, and a matte face of that shape under a light.
+
+    Crops are cut again from the images that the rows name; one that is gone is left grey.
+
+    Example: casfne show out/portraits --out out/portraits.png --where "confidence_deg < 20"
+    """
+    from casfne.images import write_image
+    from casfne.report.figures import label_figure
+
+    columns = ["path", "image_id", "face_index", "crop_left", "crop_top", "crop_side", "normal", "mask"]
+    frame = _read(labels, columns, ["status == ok", *(where or [])]).head(limit)
+    if frame.empty:
+        raise InputError(f"{labels}: no labelled face matches")
+    write_image(out, label_figure(frame))
+    print(f"{out}: {len(frame)} faces")
+
+
+def _read(labels: Path, columns: list[str] | None, where: list[str] | None) -> Any:
+    from casfne import table
+
+    try:
+        return table.read(labels, columns, [condition(text) for text in where] if where else None)
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(str(error)) from None
+
+
+def condition(text: str) -> tuple[str, str, Any]:
+    """ "roughness_deg > 5" as ("roughness_deg", ">", 5.0); InputError for another form or an unknown column."""
+    from casfne import table
+
+    found = re.fullmatch(r"\s*(\w+)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*", text)
+    if not found:
+        raise InputError(f"--where {text!r}: expected COLUMN OPERATOR VALUE, as in 'roughness_deg > 5'")
+    column, operator, value = found.groups()
+    if column not in table.COLUMNS:
+        raise InputError(f"--where {text!r}: no column {column!r}, expected one of {', '.join(table.COLUMNS)}")
+    kind = str(table.COLUMNS[column][0])
+    if kind == "string":
+        return column, operator, value.strip("'\"")
+    try:
+        return column, operator, int(value) if kind.startswith("int") else float(value)
+    except ValueError:
+        raise InputError(f"--where {text!r}: {column} is a number ({kind})") from None
+
+
+def _progress(name: str) -> Progress:
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+if __name__ == "__main__":
+    main()

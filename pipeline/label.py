@@ -1,0 +1,48 @@
+"""Stage `label`: the trained cascade over the corpora of `params.yaml`, to data/labels.
+
+A shard that is there and fresh is kept; a stale one, or a corpus that is no longer asked for, goes.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from casfne import config
+from casfne.corpora.catalogue import open_corpus
+from casfne.errors import InputError
+from casfne.labelling import fleet
+
+OUT = Path("data/labels")
+WEIGHTS = Path("data/model/model.safetensors")
+
+
+def main() -> None:
+    """Label every corpus; exit with 1 when more than `max_failed_share` of the images failed."""
+    settings: config.Label = config.load("params.yaml", "label")
+    photos = [photo for name, root in settings.corpora.items() for photo in open_corpus(name, root)]
+    for folder in OUT.glob("corpus=*"):
+        if folder.name.removeprefix("corpus=") not in settings.corpora:
+            shutil.rmtree(folder)
+    summary = fleet.run(
+        photos,
+        OUT,
+        WEIGHTS,
+        device=settings.device,
+        precision=settings.precision,
+        shard_rows=settings.shard_rows,
+        batch=settings.batch,
+        actors=settings.actors,
+        overwrite=True,
+        progress=lambda done, total: print(f"label: {done} of {total} images", flush=True),
+    )
+    print(f"label: {summary.images} images, {summary.faces} faces, rows by status {summary.statuses}")
+    if summary.missing or summary.failed_share > settings.max_failed_share:
+        reasons = "; ".join(summary.failures + summary.reasons)
+        sys.exit(f"label: {summary.failed_share:.1%} of the images failed ({summary.missing} missing): {reasons}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"label: {error}")

@@ -1,0 +1,35 @@
+"""Stage report: numbers, pictures and labelling totals -> data/report/index.html."""
+
+import json
+from pathlib import Path
+
+from casfne import config, table
+from casfne.errors import InputError, guard
+from casfne.images import read_image, write_text
+from casfne.report.figures import label_figure
+from casfne.report.page import render
+
+METRICS, EVALUATION, LABELS = Path("data/metrics"), Path("data/evaluation"), Path("data/labels")
+OUT = Path("data/report/index.html")
+SHOWN = ["path", "crop_left", "crop_top", "crop_side", "normal", "mask"]
+
+
+@guard
+def main() -> None:
+    """Gather what the other stages wrote into one page."""
+    settings = config.load("params.yaml", "report")
+    evaluation, prepare = (json.loads((METRICS / f"{s}.json").read_text()) for s in ("evaluate", "prepare"))
+    if not table.parts(LABELS):
+        raise InputError(f"{LABELS}: no labels; `dvc repro label` writes them")
+    labels = table.summary(table.read(LABELS))
+    figures = {"Held-out people: stages, shading and error": read_image(EVALUATION / "error_maps.png")}
+    for corpus in labels.index:
+        one = table.read(LABELS, SHOWN, [("corpus", "==", corpus), ("status", "==", "ok")])
+        if len(one):
+            figures[f"Labelled faces of {corpus}"] = label_figure(one.head(settings.faces_per_corpus))
+    write_text(OUT, render(evaluation, prepare, labels, figures))
+    print(f"{OUT}: {len(figures)} figures")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,379 @@
+"""Labelling: photographs to rows, and the fleet that survives what happens to it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from conftest import sphere
+from numpy.typing import NDArray
+
+from casfne import images, normals, table
+from casfne.corpora.catalogue import open_inputs
+from casfne.corpora.record import Photo
+from casfne.errors import InputError
+from casfne.images import Crop
+from casfne.labelling import faces, fleet, quality, shards
+from casfne.labelling import label as steps
+
+POINTS = np.array([[40.0, 50], [80, 50], [60, 72], [45, 95], [75, 95]])
+
+
+class StandIn:
+    """A predictor: a bump, steeper where the crop is bright; one refinement."""
+
+    name, sha256, refinements, precision = "stand-in", "0" * 64, 1, "fp32"
+    delay = 0.0  # seconds a batch takes
+
+    def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        time.sleep(self.delay)
+        x, y = np.meshgrid(np.linspace(-0.6, 0.6, 256), np.linspace(0.6, -0.6, 256))
+        bump = np.stack([x, y, np.sqrt(1 - x**2 - y**2)], -1)
+        steeper = bump * (1 + [0.2, 0.2, 0] * (crops / 255))
+        return normals.normalise(np.stack([np.broadcast_to(bump, steeper.shape), steeper], 1))
+
+    def expected_error(self, last_move_deg: NDArray) -> NDArray:
+        return 1 + 2 * np.asarray(last_move_deg)
+
+
+class Slow(StandIn):
+    """Leaves time to be killed."""
+
+    delay = 0.4
+
+
+class Middle:
+    """Finds one face, in the middle; none in a black image; kills its process on a wholly red one."""
+
+    identity = "middle"
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Crop]:
+        if (image == (255, 0, 0)).all():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [images.centre_crop(*image.shape[:2])] if image.any() else []
+
+
+def draw(folder: Path, count: int) -> list[Photo]:
+    """Photos of noise with points, as a corpus would give them."""
+    random = np.random.default_rng(0)
+    for i in range(count):
+        images.write_image(folder / f"{i:03d}.png", random.integers(0, 255, (130, 120, 3), dtype=np.uint8))
+    return [Photo("noise", f"{i:03d}", str(folder / f"{i:03d}.png"), POINTS) for i in range(count)]
+
+
+def run_fleet(photos: list[Photo], out: Path, make: type[StandIn] = StandIn, **options: Any) -> shards.Summary:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
+    options = {"detector": faces.Dlib(), "shard_rows": 3, "batch": 2} | options
+    return fleet.label(photos, out, make, steps.Identity.of(make()), **options)
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """One Ray for all tests of the session: starting it takes seconds."""
+    with fleet._connected(None):
+        yield
+
+
+# --- one photograph ---
+
+
+def break_files(folder: Path) -> dict[str, Path]:
+    """Files that are no whole picture, by what is wrong with them."""
+    whole = images.encode_image(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), ".jpg")
+    contents = {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"this is text"}
+    for name, content in contents.items():
+        (folder / f"{name}.jpg").write_bytes(content)
+    return {name: folder / f"{name}.jpg" for name in contents}
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("truncated", "damaged"), ("empty", "empty file"), ("text", "not an image"), ("missing", "cannot be read")],
+)
+def test_what_is_no_picture_becomes_one_unreadable_entry(kind, says, tmp_path) -> None:
+    break_files(tmp_path)
+    (entry,) = steps.decode(Photo("folder", kind, f"{kind}.jpg"), Middle(), tmp_path)
+    assert (entry.status, entry.face_index) == ("unreadable", steps.NO_FACE_INDEX)
+    assert says in entry.reason
+    assert str(tmp_path) not in entry.reason
+
+
+def test_no_face_and_the_unforeseen_become_entries_too(tmp_path: Path) -> None:
+    class Fails:
+        identity = "fails"
+
+        def __call__(self, image: NDArray[np.uint8]) -> list[Crop]:
+            raise RuntimeError("the detector broke")
+
+    images.write_image(tmp_path / "black.png", np.zeros((50, 60, 3), np.uint8))
+    photo = Photo("folder", "black", str(tmp_path / "black.png"))
+    (none,) = steps.decode(photo, Middle())
+    assert (none.status, none.face_index, none.size) == ("no_face", -1, (50, 60))
+    (error,) = steps.decode(photo, Fails())
+    assert (error.status, error.reason) == ("error", "RuntimeError: the detector broke")
+
+
+def test_the_crop_transform_puts_points_back_on_the_photograph(tmp_path: Path) -> None:
+    image = np.zeros((400, 300, 3), np.uint8)
+    points = POINTS * 2.5 + [13, 60]
+    nose = np.rint(points[2]).astype(int)
+    image[nose[1] - 3 : nose[1] + 4, nose[0] - 3 : nose[0] + 4] = 255
+    images.write_image(tmp_path / "dot.png", image)
+    (face,) = steps.decode(Photo("noise", "dot", str(tmp_path / "dot.png"), points), Middle())
+    (labelled,) = steps.predict([face], StandIn(), 4)
+    row = steps.to_row(labelled, steps.Identity.of(StandIn()))
+    y, x = np.argwhere(face.pixels[..., 0] > 127).mean(0)
+    np.testing.assert_allclose(np.reshape(row["crop_to_image"], (2, 3)) @ [x, y, 1], nose, atol=0.5)
+    assert (row["source_height"], row["source_width"]) == (400, 300)
+    assert row["confidence_deg"] == pytest.approx(1 + 2 * row["last_move_deg"])
+    assert set(row) == set(table.COLUMNS)
+
+
+def entries(count: int) -> list[steps.Face]:
+    photo = Photo("noise", "x", "x.png")
+    crop, pixels = Crop(0, 0, 256), np.zeros((256, 256, 3), np.uint8)
+    faces_ok = [steps.Face(photo, i, "ok", "", (256, 256), crop, pixels + np.uint8(i)) for i in range(count)]
+    return [*faces_ok, steps.failed(photo, "earlier")]
+
+
+def test_a_face_on_which_the_model_fails_does_not_take_its_batch_with_it() -> None:
+    class Picky(StandIn):
+        largest = 0
+
+        def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+            self.largest = max(self.largest, len(crops))
+            if (crops == 2).all(axis=(1, 2, 3)).any():
+                raise MemoryError("too much")
+            stages = super().predict_stages(crops)
+            stages[(crops == 3).all(axis=(1, 2, 3))] = np.nan
+            return stages
+
+    predictor = Picky()
+    labelled = steps.predict(entries(6), predictor, 4)
+    assert [e.face.status for e in labelled] == ["ok", "ok", "error", "error", "ok", "ok", "error"]
+    assert [e.face.face_index for e in labelled] == [0, 1, 2, 3, 4, 5, -1]
+    assert labelled[2].face.reason == "MemoryError: too much"
+    assert "not finite" in labelled[3].face.reason
+    assert labelled[6].face.reason == "earlier"
+    assert predictor.largest == 4
+
+
+def test_the_numbers_measure_what_they_say() -> None:
+    everywhere = np.ones((256, 256), bool)
+    flat = np.broadcast_to(np.float32([0, 0, 1]), (256, 256, 3))
+    tilted = np.broadcast_to(normals.direction(10, 0), (256, 256, 3))
+    assert quality.last_move_deg(np.stack([flat, tilted]), everywhere) == pytest.approx(10, abs=1e-3)
+    assert np.isnan(quality.last_move_deg(flat[None], everywhere))
+    assert quality.roughness_deg(flat, everywhere) == 0
+    checker = np.where(np.indices((256, 256)).sum(0)[..., None] % 2 == 0, flat, tilted)
+    assert quality.roughness_deg(checker, everywhere) == pytest.approx(10, abs=1e-3)
+    ball, inside = sphere(256)
+    assert quality.facing_away(ball, inside) == 0
+    assert quality.facing_away(-ball, inside) == 1
+    assert quality.coverage(quality.face_mask(Crop(-128, 0, 256), 256, 256)) == pytest.approx(0.5, abs=0.01)
+    assert quality.coverage(quality.face_mask(Crop(0, 0, 256), 256, 256)) == 1
+    white = np.full((256, 256, 3), 255, np.uint8)
+    assert (quality.exposure(white, inside), quality.sharpness(white)) == (1, 0)
+
+
+# --- finding faces ---
+
+
+def test_dlib_finds_the_faces_of_real_photographs(shared_data: Path) -> None:
+    found = {
+        photo.image_id: len(faces.find(images.read_image(photo.path), photo, faces.Dlib()))
+        for photo in open_inputs([shared_data / "portraits"])
+    }
+    crops = {name: count for name, count in found.items() if name.startswith("crops_256/")}
+    assert crops == {f"crops_256/{i:02d}": 1 for i in range(8)}
+    assert found["full/one_face"] == found["full/profile_a"] == found["full/profile_b"] == 1
+    assert found["full/two_faces"] == found["full/many_faces_4k"] == 2
+
+
+def test_faces_come_largest_first() -> None:
+    class Several:
+        identity = "several"
+
+        def __call__(self, image: NDArray[np.uint8]) -> list[Crop]:
+            return [Crop(9, 5, 10), Crop(0, 5, 10), Crop(3, 3, 30), Crop(9, 2, 10)]
+
+    found = faces.find(np.zeros((50, 50, 3), np.uint8), Photo("folder", "x", "x"), Several())
+    assert found == [Crop(3, 3, 30), Crop(9, 2, 10), Crop(0, 5, 10), Crop(9, 5, 10)]
+
+
+def test_yunet_points_are_taken_in_the_order_of_the_crop_convention() -> None:
+    row = np.zeros(15, np.float32)
+    row[4:14] = ((POINTS + 0.5) * 0.5 - 0.5).ravel()  # the person's right eye first: the picture's left
+    assert faces.yunet_crop(row, 0.5) == images.crop_from_points(POINTS)
+
+
+def test_a_detector_model_that_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "other.onnx").write_bytes(b"no model")
+    for name in ("missing.onnx", "other.onnx"):
+        with pytest.raises(InputError, match=name):
+            faces.YuNet(tmp_path / name)
+
+
+# --- plans and fingerprints ---
+
+
+def write_plan(out: Path, wanted: list[shards.Shard]) -> None:
+    for shard in wanted:
+        with images.atomic_open(out / shard.part) as file:
+            table.write(file, [], {"fingerprint": shard.fingerprint})
+
+
+def test_shards_are_fixed_and_their_fingerprint_covers_what_decides_them(tmp_path: Path) -> None:
+    photos = draw(tmp_path, 7)
+    identity = steps.Identity("m", "0" * 64, "1", 2, "fp32")
+
+    def prints(photos: list[Photo], who: steps.Identity = identity, how: faces.Detector | None = None):
+        return [s.fingerprint for s in shards.plan(photos, 3, who, how or faces.Dlib())]
+
+    before = prints(photos)
+    plan = shards.plan(photos, 3, identity, faces.Dlib())
+    assert [s.part for s in plan] == [f"corpus=noise/part-{i:05d}.parquet" for i in range(3)]
+    assert [len(s.photos) for s in plan] == [3, 3, 1]
+    assert prints(photos) == before
+    assert not set(prints(photos, steps.Identity("m", "1" * 64, "1", 2, "fp32"))) & set(before)
+    assert not set(prints(photos, how=Middle())) & set(before)
+    Path(photos[0].path).write_bytes(b"another size")
+    after = prints(photos)
+    assert [a == b for a, b in zip(after, before, strict=True)] == [False, True, True]
+    with pytest.raises(ValueError, match="twice"):
+        prints([photos[0], photos[0]])
+    with pytest.raises(InputError, match="no images"):
+        prints([])
+
+
+def test_labels_of_another_run_are_refused_by_name_and_replaced_when_asked(tmp_path: Path) -> None:
+    photos, out = draw(tmp_path / "in", 7), tmp_path / "out"
+    old = steps.Identity("m", "0" * 64, "1", 2, "fp32")
+    new = steps.Identity("m", "1" * 64, "1", 2, "fp32")
+    write_plan(out, shards.plan(photos, 3, old, faces.Dlib()))
+    wanted = shards.plan(photos, 3, new, faces.Dlib())
+    with pytest.raises(InputError, match=r"part-00000\.parquet.*3 such files"):
+        shards.survey(out, wanted, overwrite=False)
+    todo, obsolete = shards.survey(out, wanted, overwrite=True)
+    assert todo == wanted
+    shards.clear(obsolete)
+    assert not list(out.rglob("*.parquet"))
+
+
+def test_leftovers_of_a_larger_run_and_half_written_files_are_found(tmp_path: Path) -> None:
+    photos, out = draw(tmp_path / "in", 7), tmp_path / "out"
+    identity = steps.Identity("m", "0" * 64, "1", 2, "fp32")
+    write_plan(out, shards.plan(photos, 3, identity, faces.Dlib()))
+    half = out / "corpus=noise" / ".part-00001.parquet.77.tmp"
+    half.write_bytes(b"PAR1")
+    smaller = shards.plan(photos[:6], 3, identity, faces.Dlib())
+    with pytest.raises(InputError, match=r"part-00002\.parquet.*1 such file"):
+        shards.survey(out, smaller, overwrite=False)
+    todo, obsolete = shards.survey(out, smaller, overwrite=True)
+    assert not todo
+    assert {p.name for p in obsolete} == {"part-00002.parquet", half.name, "summary.json"}
+    with pytest.raises(InputError, match="is a file"):
+        shards.survey(Path(photos[0].path), smaller, overwrite=True)
+
+
+# --- the fleet ---
+
+
+def test_a_shard_that_cannot_be_written_is_reported_and_leaves_no_marker(tmp_path: Path) -> None:
+    (photo,), out = draw(tmp_path / "in", 1), tmp_path / "out"
+    identity = steps.Identity.of(StandIn())
+    (shard,) = shards.plan([photo], 3, identity, faces.Dlib())
+    out.write_text("in the way")
+    job = fleet._Job(out, Path(), StandIn, identity, faces.Dlib(), 2, 1, False)
+    labelled = steps.predict(steps.decode(photo, Middle()), StandIn(), 2)
+    failure = fleet._write(fleet._block(shard, labelled), job)["failure"][0].as_py()
+    assert failure
+    summary = shards.finish(tmp_path / "nothing", [shard], {shard.part: failure})
+    assert (summary.missing, summary.failed_share) == (1, 1)
+    assert summary.failures == [f"{shard.part}: {failure}"]
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.fixture(scope="module")
+def mixed(
+    ray_here, shared_data, tmp_path_factory
+) -> tuple[list[Photo], Path, shards.Summary, list[tuple[int, int]]]:
+    """Broken files, a picture without a face, one with one, one with two: photos, labels, summary, progress."""
+    folder = tmp_path_factory.mktemp("mixed")
+    portraits = shared_data / "portraits"
+    images.write_image(folder / "plain.png", np.full((200, 200, 3), 90, np.uint8))
+    real = [portraits / "crops_256" / "00.png", portraits / "full" / "two_faces.jpg"]
+    photos = open_inputs([*break_files(folder).values(), folder / "plain.png", *real])
+    seen: list[tuple[int, int]] = []
+    summary = run_fleet(photos, folder / "out", progress=lambda *at: seen.append(at))
+    return photos, folder / "out", summary, seen
+
+
+def test_every_image_of_a_mixed_folder_is_accounted_for(mixed) -> None:
+    photos, out, summary, seen = mixed
+    assert (summary.images, summary.faces, summary.missing) == (6, 3, 0)
+    assert summary.statuses == {"ok": 3, "no_face": 1, "unreadable": 3, "error": 0}
+    assert summary.failed_share == 0.5
+    assert len(summary.reasons) == 3
+    assert seen == [(0, 6), (3, 6), (6, 6)]
+    frame = table.read(out)
+    assert set(frame["image_id"]) == {p.image_id for p in photos}
+    assert frame[frame["image_id"] == "two_faces"]["face_index"].tolist() == [0, 1]
+    assert frame[frame["status"] != "ok"]["crop_side"].isna().all()
+    row = table.read(out, ["normal", "mask"], [("image_id", "==", "00")]).iloc[0]
+    assert np.linalg.norm(table.normals(row), axis=-1)[table.mask(row)] == pytest.approx(1, abs=1e-4)
+
+
+def test_runs_agree_in_every_column_but_the_time(mixed, tmp_path: Path) -> None:
+    photos, first, _, _ = mixed
+    run_fleet(photos, tmp_path / "second")
+    once, again = (table.read(out, list(table.COLUMNS)) for out in (first, tmp_path / "second"))
+    for column in set(table.COLUMNS) - {"seconds"}:
+        assert once[column].map(repr).equals(again[column].map(repr)), column
+    assert (first / "summary.json").read_text() == (tmp_path / "second" / "summary.json").read_text()
+
+
+def test_an_image_that_kills_its_worker_becomes_an_error_and_takes_nothing_along(ray_here, tmp_path: Path) -> None:
+    for name, colour in (("a", (9, 99, 9)), ("b", (255, 0, 0)), ("c", (9, 9, 99))):
+        images.write_image(tmp_path / f"{name}.png", np.full((64, 64, 3), colour, np.uint8))
+    summary = run_fleet(open_inputs([tmp_path]), tmp_path / "out", detector=Middle())
+    assert summary.statuses == {"ok": 2, "no_face": 0, "unreadable": 0, "error": 1}
+    frame = table.read(tmp_path / "out").set_index("image_id")
+    assert frame.loc["b", "reason"] == "the worker process died on this image"
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_labelling as t
+t.run_fleet(t.draw(Path({folder!r}), 24), Path({out!r}), t.Slow)
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(ray_here, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    photos = draw(folder, 24)
+    code = KILLED.format(tests=str(Path(__file__).parent), folder=str(folder), out=str(out))
+    driver = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 120
+    while len(table.parts(out)) < 2 and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    assert not (out / "summary.json").exists()
+    time.sleep(1)  # its Ray ends with it; a shard in flight may still appear, whole
+    kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in table.parts(out)}
+    assert 2 <= len(kept) < 8
+    summary = run_fleet(photos, out)
+    assert (summary.images, summary.statuses["ok"], summary.missing) == (24, 24, 0)
+    assert sorted(table.read(out, ["image_id"])["image_id"]) == [p.image_id for p in photos]
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in kept} == kept
+    assert (out / "summary.json").exists()
