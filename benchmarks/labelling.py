@@ -37,9 +37,7 @@ def run() -> list[Result]:
     return [
         Result("label_images_per_s", rate, "images/s", f"read, crop, predict, encode, write on Ray; {setting}"),
         Result("model_images_per_s", bare, "images/s", f"the predictor alone on decoded crops; {setting}"),
-        Result(
-            "label_vs_model", rate / bare, "ratio", "label_images_per_s / model_images_per_s; start-up excluded"
-        ),
+        Result("label_vs_model", rate / bare, "ratio", "label_images_per_s / model_images_per_s; start-up excluded"),
         Result(
             "label_start_up_s",
             seconds[FEW] - FEW / rate,

@@ -29,9 +29,7 @@ log = logging.getLogger("casfne")
 Out = Annotated[Path, typer.Option("--out", help="Folder to write into; made where it is missing.")]
 Where = Annotated[
     list[str] | None,
-    typer.Option(
-        "--where", help='Keep rows where a column compares so, as in "roughness_deg > 5"; repeat for more.'
-    ),
+    typer.Option("--where", help='Keep rows where a column compares so, as in "roughness_deg > 5"; repeat for more.'),
 ]
 
 
@@ -54,9 +52,7 @@ def _options(
 
 @app.command()
 def stereo(
-    capture: Annotated[
-        Path, typer.Argument(help="Folder of one capture: a Photoface session or a Yale B person.")
-    ],
+    capture: Annotated[Path, typer.Argument(help="Folder of one capture: a Photoface session or a Yale B person.")],
     out: Out,
     held_out: Annotated[int, typer.Option(help="Predict this many images from the others, and report.")] = 0,
     shadow: Annotated[float, typer.Option(help="Darker pixels, of full scale, are shadows.")] = 0.03,
@@ -137,9 +133,7 @@ def label(
 def query(
     labels: Annotated[Path, typer.Argument(help="Folder of labels, or one shard.")],
     where: Where = None,
-    columns: Annotated[
-        str, typer.Option(help="Columns to print, with commas.")
-    ] = "corpus,image_id,face_index,status",
+    columns: Annotated[str, typer.Option(help="Columns to print, with commas.")] = "corpus,image_id,face_index,status",
     sort: Annotated[str | None, typer.Option(help="Column to sort by; -column: largest first.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
     csv: Annotated[bool, typer.Option("--csv", help="Print all rows as CSV.")] = False,

@@ -57,6 +57,7 @@ class Step:
     size: int
     batch: int
     steps: int
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,6 @@ class Profile:
 
     width: int
     encoder: str
-    learning_rate: float
     schedule: tuple[Step, ...]
 
 

@@ -86,6 +86,15 @@ def _correlation(a: ArrayLike, b: ArrayLike) -> float:
     return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
 
 
+def sphere(size: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Normals [size, size, 3] and mask [size, size] of a ball that fills the picture: what every frame is tried on."""
+    centre = (np.arange(size) + 0.5) / size * 2 - 1
+    x, y = np.meshgrid(centre, -centre)
+    z_squared = 1 - x**2 - y**2
+    vectors = np.stack([x, y, np.sqrt(np.maximum(z_squared, 0))], -1).astype(np.float32)
+    return vectors, z_squared > 0
+
+
 def direction(azimuth_deg: ArrayLike, elevation_deg: ArrayLike) -> Floats:
     """Unit vector from azimuth (positive to the right of the picture) and elevation (positive up), degrees."""
     a, e = np.radians(np.asarray(azimuth_deg, np.float64)), np.radians(np.asarray(elevation_deg, np.float64))

@@ -5,7 +5,8 @@
     normal = table.normals(one.iloc[0])                          # float32 [256, 256, 3]
 
 A folder of labels holds `corpus=<name>/part-00000.parquet` and so on: one row per face found, one row for every
-image that gave none. Each file stands alone: `corpus` is a column of it, too.
+image that gave none. The column `corpus` stands in the folder's name, where pandas, DuckDB and Spark read it;
+`pandas.read_parquet(folder)` works as well.
 """
 
 import json
@@ -64,8 +65,10 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "seconds": (pa.float32(), "time for this row, reading to normals; the one column that differs between runs"),
 }
 SCHEMA = pa.schema([pa.field(n, t, metadata={"description": text}) for n, (t, text) in COLUMNS.items()])
+_PARTITION = "corpus"
+_FILE_SCHEMA = pa.schema([field for field in SCHEMA if field.name != _PARTITION])
 
-_SCALARS = [name for name, (kind, _) in COLUMNS.items() if not pa.types.is_nested(kind)]
+_SCALARS = [name for name, (kind, _) in COLUMNS.items() if name != _PARTITION and not pa.types.is_nested(kind)]
 _STRINGS = [name for name in _SCALARS if pa.types.is_string(COLUMNS[name][0])]
 _LEAVES = [
     *_SCALARS,
@@ -87,13 +90,18 @@ METADATA = {
     "frame": "opengl",
     "encoding": "8-bit RGB PNG, channel = round((n + 1) / 2 * 255)",
     "encoding_error_deg": json.dumps({"mean": 0.17, "max": 0.40}),  # a test measures them
-    "huggingface": json.dumps({"info": {"features": {n: _feature(t) for n, (t, _) in COLUMNS.items()}}}),
+    "huggingface": json.dumps({"info": {"features": {f.name: _feature(f.type) for f in _FILE_SCHEMA}}}),
 }
 
 
 def write(file: IO[bytes], rows: Iterable[Mapping[str, Any]], extra: Mapping[str, str]) -> None:
-    """Rows (dicts by column; a column left out is null) as one Parquet file, with METADATA and ``extra``."""
-    table = pa.Table.from_pylist(list(rows), SCHEMA).replace_schema_metadata({**METADATA, **extra})
+    """Rows (dicts by column; a column left out is null) as one Parquet file, with METADATA and ``extra``.
+
+    `corpus` is not written: it is the name of the file's folder.
+    """
+    table = pa.Table.from_pylist(
+        [{k: v for k, v in row.items() if k != _PARTITION} for row in rows], _FILE_SCHEMA
+    ).replace_schema_metadata({**METADATA, **extra})
     pq.write_table(
         table,
         file,
@@ -136,7 +144,10 @@ def read(
     if unknown := [name for name in names if name not in COLUMNS]:
         raise ValueError(f"no column {unknown[0]!r}: expected some of {', '.join(COLUMNS)}")
     expression = pq.filters_to_expression(filters) if filters else None
-    return ds.dataset(files, schema=SCHEMA).to_table(columns=names, filter=expression).to_pandas()
+    partitions = ds.partitioning(pa.schema([SCHEMA.field(_PARTITION)]), flavor="hive")
+    return (
+        ds.dataset(files, schema=SCHEMA, partitioning=partitions).to_table(columns=names, filter=expression).to_pandas()
+    )
 
 
 def normals(source: Any) -> NDArray[np.float32]:

@@ -4,18 +4,18 @@ A shard that is there and fresh is kept; a stale one, or a corpus that is no lon
 """
 
 import shutil
-import sys
 from pathlib import Path
 
 from casfne import config
 from casfne.corpora.catalogue import open_corpus
-from casfne.errors import InputError
+from casfne.errors import InputError, guard
 from casfne.labelling import fleet
 
 OUT = Path("data/labels")
 WEIGHTS = Path("data/model/model.safetensors")
 
 
+@guard
 def main() -> None:
     """Label every corpus; exit with 1 when more than `max_failed_share` of the images failed."""
     settings: config.Label = config.load("params.yaml", "label")
@@ -38,11 +38,8 @@ def main() -> None:
     print(f"label: {summary.images} images, {summary.faces} faces, rows by status {summary.statuses}")
     if summary.missing or summary.failed_share > settings.max_failed_share:
         reasons = "; ".join(summary.failures + summary.reasons)
-        sys.exit(f"label: {summary.failed_share:.1%} of the images failed ({summary.missing} missing): {reasons}")
+        raise InputError(f"{summary.failed_share:.1%} of the images failed ({summary.missing} missing): {reasons}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"label: {error}")
+    main()

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 from casfne import config, table
+from casfne.corpora.samples import read_index, read_sample
 from casfne.errors import InputError, guard
-from casfne.images import read_image, write_text
-from casfne.report.figures import label_figure
+from casfne.images import read_image, write_image, write_text
+from casfne.report.figures import frame_figure, label_figure
 from casfne.report.page import render
 
 METRICS, EVALUATION, LABELS = Path("data/metrics"), Path("data/evaluation"), Path("data/labels")
+SAMPLES = Path("data/samples")
 OUT = Path("data/report/index.html")
 SHOWN = ["path", "crop_left", "crop_top", "crop_side", "normal", "mask"]
 
@@ -27,8 +29,15 @@ def main() -> None:
         one = table.read(LABELS, SHOWN, [("corpus", "==", corpus), ("status", "==", "ok")])
         if len(one):
             figures[f"Labelled faces of {corpus}"] = label_figure(one.head(settings.faces_per_corpus))
+    write_image(OUT.with_name("frame.png"), frame_figure(read_sample(SAMPLES, *first_sample())))
     write_text(OUT, render(evaluation, prepare, labels, figures))
     print(f"{OUT}: {len(figures)} figures")
+
+
+def first_sample() -> tuple[str, int]:
+    """Archive and light of the first sample: a face for the figure of the frame."""
+    row = read_index(SAMPLES).iloc[0]
+    return row["archive"], row["light"]
 
 
 if __name__ == "__main__":

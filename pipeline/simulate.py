@@ -9,12 +9,15 @@ from rich.progress import Progress
 
 from casfne import config
 from casfne.capture import corpora, heads, photoface, shading
+from casfne.errors import guard
 
 CAPTURES, TRUTH = Path("data/captures/photoface"), Path("data/captures/truth")
 CORPORA = Path("data/corpora")
 
 
+@guard
 def main() -> None:
+    """Write captures, their truth and the corpora; what was there before goes."""
     p: config.Simulate = config.load("params.yaml", "simulate")
     torch.set_num_threads(1)  # arrays are small: threads win little, and lose fivefold on a busy machine
     for folder in (CAPTURES, TRUTH, *(CORPORA / name for name in ("celeba", "ffhq", "300w"))):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from casfne.normals import direction_from_zenith, sphere
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -18,15 +20,6 @@ def shared_data() -> Path:
     return folder
 
 
-def sphere(size: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Normals [S, S, 3] (frame opengl) and mask of a sphere that fills the picture."""
-    centre = (np.arange(size) + 0.5) / size * 2 - 1
-    x, y = np.meshgrid(centre, -centre)
-    z2 = 1 - x**2 - y**2
-    mask = z2 > 0
-    return np.stack([x, y, np.sqrt(np.maximum(z2, 0))], -1).astype(np.float32), mask
-
-
 @pytest.fixture
 def ball() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """A sphere of 96 pixels."""
@@ -36,6 +29,4 @@ def ball() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 @pytest.fixture
 def four_lights() -> NDArray[np.float32]:
     """Photoface-like lights [4, 3]."""
-    from casfne.normals import direction_from_zenith
-
     return direction_from_zenith([35, 35, 30, 30], [45, 135, 225, 315])

@@ -33,9 +33,7 @@ def surface_of(vertices: torch.Tensor, triangles: torch.Tensor, camera: Camera) 
     """A mesh of albedo 0.5, with nothing of a head about it."""
     raster = camera.see(vertices, triangles)
     seen = raster.covered
-    points, normals = (
-        raster.interpolate(v, triangles)[seen] for v in (vertices, vertex_normals(vertices, triangles))
-    )
+    points, normals = (raster.interpolate(v, triangles)[seen] for v in (vertices, vertex_normals(vertices, triangles)))
     normals = torch.nn.functional.normalize(normals, dim=-1)
     flat = torch.zeros(len(points), dtype=torch.int64)
     view = torch.nn.functional.normalize(torch.tensor([0.0, 0.0, camera.distance]) - points, dim=-1)

@@ -22,12 +22,7 @@ def test_both_profiles_are_a_switch_away():
     train = config.load(PARAMS, "train")
     paper = train.profiles["paper"]
     assert train.chosen is train.profiles["demo"]
-    assert (paper.width, paper.learning_rate, paper.schedule[0].size, paper.schedule[0].batch) == (
-        32,
-        1e-4,
-        256,
-        8,
-    )
+    assert paper.width == 32 and paper.schedule == (config.Step(256, 8, 500000, 1e-4),)
     assert (train.refinements, train.weight_rec, train.weight_tv, train.weight_adv) == (2, 1.0, 0.002, 0.0001)
 
 

@@ -67,7 +67,7 @@ def test_sixty_eight_points_reduce_to_five_with_the_left_eye_of_the_picture_firs
     [
         ("celeba", celeba, ["000001", "000002"]),
         ("ffhq", ffhq, ["00000", "01001"]),
-        ("w300", w300, ["01_Indoor/indoor_001", "02_Outdoor/outdoor_001"]),
+        ("300w", w300, ["01_Indoor/indoor_001", "02_Outdoor/outdoor_001"]),
     ],
 )
 def test_each_corpus_gives_ids_paths_and_points(name, build, ids, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_each_corpus_gives_ids_paths_and_points(name, build, ids, tmp_path: Path
     [
         ("celeba", celeba, "list_landmarks_align_celeba.txt"),
         ("ffhq", ffhq, "ffhq-dataset-v2.json"),
-        ("w300", w300, "*/*.pts"),
+        ("300w", w300, "*/*.pts"),
     ],
 )
 def test_a_corpus_without_landmarks_is_refused_by_name(name, build, missing, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_images_without_points_and_points_without_image_are_both_kept(tmp_path: 
         ("celeba", celeba, "list_landmarks_align_celeba.txt", "1\nx\n000001.jpg 1 2\n", ":3:"),
         ("ffhq", ffhq, "ffhq-dataset-v2.json", '{"7": {"image": {"file_path": "x.png"}}}', "'7'"),
         ("ffhq", ffhq, "ffhq-dataset-v2.json", "[", "not the JSON"),
-        ("w300", w300, "01_Indoor/indoor_001.pts", "version: 1\n{\n1 2\n}", "68"),
+        ("300w", w300, "01_Indoor/indoor_001.pts", "version: 1\n{\n1 2\n}", "68"),
     ],
 )
 def test_a_landmarks_file_that_makes_no_sense_is_named(name, build, file, text, says, tmp_path) -> None:
@@ -127,7 +127,7 @@ def test_unknown_and_empty_corpora_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images found"):
         open_corpus("folder", tmp_path)
     with pytest.raises(InputError, match="no such folder"):
-        open_corpus("w300", tmp_path / "nowhere")
+        open_corpus("300w", tmp_path / "nowhere")
     with pytest.raises(InputError, match="one root"):
         open_inputs([tmp_path, tmp_path], "celeba")
 

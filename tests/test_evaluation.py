@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import sphere
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +11,7 @@ from casfne.corpora.split import rows_of, split_subjects
 from casfne.errors import InputError
 from casfne.evaluation.evaluate import evaluate, mean_map
 from casfne.evaluation.metrics import masked_errors, summarise
-from casfne.normals import direction
+from casfne.normals import direction, sphere
 
 
 def test_errors_are_taken_over_the_mask():

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-from conftest import sphere
 from numpy.typing import NDArray
 
 from casfne import images, normals, table
@@ -22,6 +21,7 @@ from casfne.errors import InputError
 from casfne.images import Crop
 from casfne.labelling import faces, fleet, quality, shards
 from casfne.labelling import label as steps
+from casfne.normals import sphere
 
 POINTS = np.array([[40.0, 50], [80, 50], [60, 72], [45, 95], [75, 95]])
 
@@ -278,7 +278,7 @@ def test_leftovers_of_a_larger_run_and_half_written_files_are_found(tmp_path: Pa
         shards.survey(out, smaller, overwrite=False)
     todo, obsolete = shards.survey(out, smaller, overwrite=True)
     assert not todo
-    assert {p.name for p in obsolete} == {"part-00002.parquet", half.name, "summary.json"}
+    assert {p.name for p in obsolete} == {"part-00002.parquet", half.name, "_summary.json"}
     with pytest.raises(InputError, match="is a file"):
         shards.survey(Path(photos[0].path), smaller, overwrite=True)
 
@@ -302,9 +302,7 @@ def test_a_shard_that_cannot_be_written_is_reported_and_leaves_no_marker(tmp_pat
 
 
 @pytest.fixture(scope="module")
-def mixed(
-    ray_here, shared_data, tmp_path_factory
-) -> tuple[list[Photo], Path, shards.Summary, list[tuple[int, int]]]:
+def mixed(ray_here, shared_data, tmp_path_factory) -> tuple[list[Photo], Path, shards.Summary, list[tuple[int, int]]]:
     """Broken files, a picture without a face, one with one, one with two: photos, labels, summary, progress."""
     folder = tmp_path_factory.mktemp("mixed")
     portraits = shared_data / "portraits"
@@ -337,7 +335,7 @@ def test_runs_agree_in_every_column_but_the_time(mixed, tmp_path: Path) -> None:
     once, again = (table.read(out, list(table.COLUMNS)) for out in (first, tmp_path / "second"))
     for column in set(table.COLUMNS) - {"seconds"}:
         assert once[column].map(repr).equals(again[column].map(repr)), column
-    assert (first / "summary.json").read_text() == (tmp_path / "second" / "summary.json").read_text()
+    assert (first / "_summary.json").read_text() == (tmp_path / "second" / "_summary.json").read_text()
 
 
 def test_an_image_that_kills_its_worker_becomes_an_error_and_takes_nothing_along(ray_here, tmp_path: Path) -> None:
@@ -368,7 +366,7 @@ def test_a_killed_run_goes_on_where_it_was(ray_here, tmp_path: Path) -> None:
         time.sleep(0.05)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
-    assert not (out / "summary.json").exists()
+    assert not (out / "_summary.json").exists()
     time.sleep(1)  # its Ray ends with it; a shard in flight may still appear, whole
     kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in table.parts(out)}
     assert 2 <= len(kept) < 8
@@ -376,4 +374,4 @@ def test_a_killed_run_goes_on_where_it_was(ray_here, tmp_path: Path) -> None:
     assert (summary.images, summary.statuses["ok"], summary.missing) == (24, 24, 0)
     assert sorted(table.read(out, ["image_id"])["image_id"]) == [p.image_id for p in photos]
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in kept} == kept
-    assert (out / "summary.json").exists()
+    assert (out / "_summary.json").exists()

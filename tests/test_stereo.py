@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import sphere
 
 from casfne.errors import InputError
 from casfne.images import to_uint8, write_image
-from casfne.normals import angle_deg, direction, recognise_frame
+from casfne.normals import angle_deg, direction, recognise_frame, sphere
 from casfne.stereo.captures import Capture, find_sessions, five_points, open_capture, read_photoface
 from casfne.stereo.face import face_region, held_out_error, solve_capture
 from casfne.stereo.lights import read_light_source, yale_light

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, sphere
+from conftest import ROOT
 
 from casfne import config
 from casfne.corpora.samples import read_sample, write_archive
-from casfne.normals import angle_deg
+from casfne.normals import angle_deg, sphere
 from casfne.training.calibrate import calibration_people, fit_confidence, fit_line
 from casfne.training.dataset import Order, Samples, augment, to_tensors
 from casfne.training.loop import train
@@ -105,7 +105,7 @@ def test_tensors_keep_the_frame(samples):
 
 
 def test_order_depends_on_seed_and_step_alone():
-    schedule = (config.Step(64, 4, 3), config.Step(128, 2, 2))
+    schedule = (config.Step(64, 4, 3, 1e-3), config.Step(128, 2, 2, 1e-3))
     whole = list(Order(10, schedule, seed=1))
     assert len(whole) == 5 == len(Order(10, schedule, seed=1))
     assert list(Order(10, schedule, seed=1, start=2)) == whole[2:]
@@ -115,7 +115,7 @@ def test_order_depends_on_seed_and_step_alone():
 
 def small(steps, **changes):
     settings = config.load(ROOT / "params.yaml", "train")
-    profile = config.Profile(4, "random", 2e-3, (config.Step(64, 4, steps),))
+    profile = config.Profile(4, "random", (config.Step(64, 4, steps, 2e-3),))
     return dataclasses.replace(
         settings, profiles={"demo": profile}, refinements=1, precision="fp32", device="cpu", **changes
     )
@@ -153,9 +153,7 @@ def test_a_stale_checkpoint_is_not_taken_up(samples, tmp_path):
     root, rows = samples
     train(small(2, checkpoint_every=1), root, rows, tmp_path / "c.pt", "old settings", lambda *_: None)
     steps = []
-    train(
-        small(2, checkpoint_every=1), root, rows, tmp_path / "c.pt", "new settings", lambda s, _: steps.append(s)
-    )
+    train(small(2, checkpoint_every=1), root, rows, tmp_path / "c.pt", "new settings", lambda s, _: steps.append(s))
     assert steps == [1, 2]
     (tmp_path / "c.pt").write_bytes(b"cut")
     train(small(1), root, rows, tmp_path / "c.pt", "new settings", lambda s, _: steps.append(s))

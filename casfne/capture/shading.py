@@ -140,9 +140,7 @@ def _lips(where: Tensor, head: Head) -> Tensor:
 
 def _brows(where: Tensor, head: Head) -> Tensor:
     """How much brow hair covers the skin, 0..0.85; [N]."""
-    distance = torch.stack(
-        [_polyline_distance(where[:, :2], head.template[b, :2]) for b in (_LEFT_BROW, _RIGHT_BROW)]
-    )
+    distance = torch.stack([_polyline_distance(where[:, :2], head.template[b, :2]) for b in (_LEFT_BROW, _RIGHT_BROW)])
     return 0.85 * torch.sigmoid((0.0032 - distance.amin(0)) / 0.0007)
 
 

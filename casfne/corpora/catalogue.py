@@ -10,7 +10,7 @@ from casfne.errors import InputError
 READERS: dict[str, Callable[[Path], list[Photo]]] = {
     "celeba": celeba.read,
     "ffhq": ffhq.read,
-    "w300": w300.read,
+    "300w": w300.read,
     "folder": folder.read,
 }
 

@@ -25,8 +25,7 @@ def read(root: Path) -> list[Photo]:
     names = sorted(listed.keys() | {p.relative_to(folder).as_posix() for p in pictures(folder)})
     stems = [name.rpartition(".")[0] or name for name in names]
     photos = [
-        Photo("celeba", stem, str(folder / name), listed.get(name))
-        for stem, name in zip(stems, names, strict=True)
+        Photo("celeba", stem, str(folder / name), listed.get(name)) for stem, name in zip(stems, names, strict=True)
     ]
     return checked(photos, root)
 

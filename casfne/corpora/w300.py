@@ -22,7 +22,7 @@ def read(root: Path) -> list[Photo]:
         raise InputError(f"{root}: no landmarks file (.pts) beside any of its {len(paths)} images")
     names = unique_names((p, root) for p in paths)
     photos = [
-        Photo("w300", name, str(path), _landmarks(path.with_suffix(".pts")))
+        Photo("300w", name, str(path), _landmarks(path.with_suffix(".pts")))
         for name, path in zip(names, paths, strict=True)
     ]
     return checked(photos, root)

@@ -24,9 +24,7 @@ class Evaluation:
     per_image: pd.DataFrame
 
 
-def evaluate(
-    predictor: Predictor, root: Path | str, test: pd.DataFrame, train: pd.DataFrame, batch: int
-) -> Evaluation:
+def evaluate(predictor: Predictor, root: Path | str, test: pd.DataFrame, train: pd.DataFrame, batch: int) -> Evaluation:
     """Angular error on ``test`` of each stage t and of two trivial predictors.
 
     ``constant`` says (0, 0, 1) everywhere; ``mean_map`` says the mean normal map of ``train``. Errors are

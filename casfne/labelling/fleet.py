@@ -105,7 +105,7 @@ def label(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
-    """Label photos into ``out``/corpus=<name>/part-00000.parquet, ...; then summary.json.
+    """Label photos into ``out``/corpus=<name>/part-00000.parquet, ...; then _summary.json.
 
     make_predictor: called once in every actor; what it gives must have ``identity``.
     address: of a Ray cluster; None: the one of RAY_ADDRESS, else one started here and ended afterwards. A Ray
@@ -113,7 +113,7 @@ def label(
     overwrite: replace what other runs left in these corpora, instead of refusing it. Other corpora stay.
 
     A shard that is there with the right fingerprint is kept untouched. The summary is over the whole folder;
-    without a row for every photo (``missing``) there is no summary.json.
+    without a row for every photo (``missing``) there is no _summary.json.
     Raises InputError: no photos, ``out`` is a file, labels of another run are in the way, no such cluster.
     """
     out = Path(out)

@@ -17,7 +17,9 @@ from casfne.labelling.faces import Detector
 from casfne.labelling.label import Identity
 from casfne.provenance import fingerprint
 
-SUMMARY = "summary.json"  # written last: where it stands, every image of the last run has its rows
+# written last: where it stands, every image of the last run has its rows. Readers of Parquet folders skip names with
+# an underscore
+SUMMARY = "_summary.json"
 
 _REASONS = 5
 
@@ -116,7 +118,7 @@ def _fingerprint(path: Path) -> str:
 
 
 def finish(out: Path, shards: Sequence[Shard], failures: dict[str, str]) -> Summary:
-    """Compare ``out`` with what was wanted; where every photo has its rows, write the marker, summary.json.
+    """Compare ``out`` with what was wanted; where every photo has its rows, write the marker, _summary.json.
 
     failures: the reasons, by shard, of those that could not be written.
     """

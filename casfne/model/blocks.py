@@ -85,9 +85,7 @@ class RefinementDecoder(nn.Module):
         skips = STRUCTURE_CHANNELS[::-1]
         outputs = (8 * width, 4 * width, 2 * width, 2 * width)
         inputs = [a + b for a, b in zip(skips, (8 * width, *outputs), strict=True)]
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in zip(inputs, (*outputs, 3), strict=True)
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in zip(inputs, (*outputs, 3), strict=True))
         self.norm = nn.ModuleList(nn.BatchNorm2d(o) for o in outputs)
 
     def forward(self, structure: list[Tensor], z: Tensor) -> Tensor:

@@ -7,13 +7,15 @@ import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from casfne import table
 from casfne.corpora.samples import Sample
 from casfne.errors import InputError
 from casfne.images import SIZE, Crop, linear_to_srgb, read_image, to_uint8
-from casfne.normals import angle_deg, direction, encode
+from casfne.normals import angle_deg, direction, encode, sphere
 
 KEY_LIGHT = direction(35, 25)  # of the shading: from the upper right
 ERROR_RANGE_DEG = 40.0  # an error map's brightest colour
@@ -95,3 +97,31 @@ def crop_of(row: Mapping[Any, Any]) -> NDArray[np.uint8]:
     except InputError:
         return np.full((SIZE, SIZE, 3), 128, np.uint8)
     return Crop(row["crop_left"], row["crop_top"], row["crop_side"]).apply(image)
+
+
+def frame_figure(sample: Sample) -> NDArray[np.uint8]:
+    """The frame of all normals in one picture: a ball and a face in the colours of their normals, axes drawn in."""
+    figure = Figure(figsize=(9, 4.6), dpi=110, layout="constrained")
+    ball, face = figure.subplots(1, 2)
+    ball.imshow(encode(*sphere(SIZE)))
+    face.imshow(encode(sample.normal, sample.mask))
+    centre = SIZE / 2
+    arrow = {"arrowstyle": "-|>", "linewidth": 2, "color": "black"}
+    for (dx, dy), name in (((100, 0), "x right"), ((0, -100), "y up")):
+        ball.annotate("", (centre + dx, centre + dy), (centre, centre), arrowprops=arrow)
+        ball.text(centre + 0.55 * dx + 5, centre + 0.55 * dy + 16, name, fontsize=12)
+    ball.plot(centre, centre, "o", color="black", markersize=9)
+    ball.text(centre - 118, centre + 16, "z towards you", fontsize=12)
+    for (x, y), name in (
+        ((0.28, 0.62), "x < 0"),
+        ((0.72, 0.62), "x > 0"),
+        ((0.5, 0.14), "y > 0"),
+        ((0.5, 0.93), "y < 0"),
+    ):
+        face.text(x * SIZE, y * SIZE, name, fontsize=12, ha="center", va="center")
+    for axes, title in ((ball, "colour = (n + 1) / 2, as RGB"), (face, "off the mask: (128, 128, 128)")):
+        axes.set_title(title, fontsize=12)
+        axes.set_axis_off()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -31,9 +31,7 @@ def read_light_source(path: Path | str) -> NDArray[np.float32]:
     code = "\n".join(line.split("%")[0] for line in text.splitlines())
     angles = _numbered(code) if _ASSIGNMENT.search(code) else _matrix(code)
     if angles is None:
-        raise InputError(
-            f"{path}: expected zenith and azimuth of four lights, as a matrix or numbered assignments"
-        )
+        raise InputError(f"{path}: expected zenith and azimuth of four lights, as a matrix or numbered assignments")
     if np.abs(angles[:, 0]).max() <= np.pi / 2 and np.abs(angles[:, 1]).max() <= 2 * np.pi:
         angles = np.degrees(angles)
     if not (np.abs(angles[:, 0]) < 90).all() or not (np.abs(angles[:, 1]) <= 360).all():

@@ -44,9 +44,7 @@ def solve(
     InputError for fewer than three such lights or coplanar ones; ValueError for shapes that do not fit.
     """
     if images.ndim not in (3, 4) or lights.shape != (len(images), 3):
-        raise ValueError(
-            f"expected images [L, H, W(, 3)] and lights [L, 3], got {images.shape} and {lights.shape}"
-        )
+        raise ValueError(f"expected images [L, H, W(, 3)] and lights [L, 3], got {images.shape} and {lights.shape}")
     near = lights[:, 2] >= np.cos(np.radians(max_zenith_deg)) - 1e-6
     if near.sum() < 3:
         raise InputError(f"{near.sum()} lights within {max_zenith_deg:g} degrees of the camera axis, 3 are needed")
@@ -120,9 +118,7 @@ def trim(images: NDArray, lights: NDArray, weights: NDArray[np.bool_], scaled: N
     return weights & (rank >= drop)
 
 
-def _surface(
-    signal: NDArray, grey: NDArray, lights: NDArray, weights: NDArray[np.bool_], scaled: NDArray
-) -> Surface:
+def _surface(signal: NDArray, grey: NDArray, lights: NDArray, weights: NDArray[np.bool_], scaled: NDArray) -> Surface:
     length = np.linalg.norm(scaled, axis=-1)
     used = weights.sum(0)
     squares = np.where(weights, (signal - predict(scaled, lights)) ** 2, 0).sum(0) / np.maximum(used, 1)

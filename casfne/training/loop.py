@@ -69,8 +69,8 @@ def start(config: Train, device: torch.device) -> State:
     return State(
         network,
         discriminator,
-        torch.optim.Adam(network.parameters(), profile.learning_rate, weight_decay=5e-5),
-        torch.optim.Adam(discriminator.parameters(), profile.learning_rate, weight_decay=5e-4),
+        torch.optim.Adam(network.parameters(), weight_decay=5e-5),
+        torch.optim.Adam(discriminator.parameters(), weight_decay=5e-4),
     )
 
 
@@ -92,9 +92,11 @@ def train(
     state = start(config, device)
     state.resume(checkpoint, made_by)
     order = Order(len(rows), config.chosen.schedule, config.seed, state.step)
+    rates = [part.learning_rate for part in config.chosen.schedule for _ in range(part.steps)]
     state.network.train()
     for batch in loader(Samples(root, rows), order, config.workers):
         on_device = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+        set_learning_rate(state, rates[state.step])
         with autocast(device, precision):
             losses = take_step(state, on_device, config)
         state.step += 1
@@ -104,6 +106,12 @@ def train(
     return state.network.eval()
 
 
+def set_learning_rate(state: State, rate: float) -> None:
+    """Give both optimisers the rate that the schedule says."""
+    for group in state.optimiser.param_groups + state.optimiser_d.param_groups:
+        group["lr"] = rate
+
+
 def take_step(state: State, batch: Batch, config: Train) -> dict[str, float]:
     """One step of both optimisers (eq. 8); the losses as numbers. FloatingPointError when one is not finite."""
     weight = batch["mask"] * batch["trust"] if config.trust_weighting else batch["mask"]
@@ -111,7 +119,9 @@ def take_step(state: State, batch: Batch, config: Train) -> dict[str, float]:
     losses = {"rec": cosine_loss(stages, batch["normal"], weight), "tv": total_variation(stages)}
     if config.weight_adv > 0:
         losses["discriminator"] = _train_discriminator(state, stages, batch["normal"])
+        state.discriminator.requires_grad_(False)  # the generator's step needs no gradient of its weights
         losses["adv"] = adversarial_loss(state.discriminator, stages)
+        state.discriminator.requires_grad_(True)
     weights = {"rec": config.weight_rec, "tv": config.weight_tv, "adv": config.weight_adv}
     total = torch.stack([weights[k] * v for k, v in losses.items() if k in weights]).sum()
     if not torch.isfinite(total):
