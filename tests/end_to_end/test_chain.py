@@ -1,0 +1,186 @@
+"""The whole chain on a tiny profile, in a copy of the project, and every command of the README.
+
+The copy is a repository of its own, so nothing here touches the checkout's data. `make` targets are only planned
+(`make -n`): they install, and `make test` would run this very test.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+
+from casfne import table
+from casfne.corpora.samples import read_index
+
+TINY = {
+    "simulate": {"people": 4, "sessions": 1, "height": 240, "width": 320, "corpus_images": 2},
+    "split": {"test_share": 0.25},
+    "evaluate": {"figure_rows": 1},
+}
+PROFILE = {"width": 4, "encoder": "random", "schedule": [{"size": 64, "batch": 4, "steps": 8, "learning_rate": 0.001}]}
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "DVC_NO_ANALYTICS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "COLUMNS": "200",
+    **{f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
+
+
+def run(command, cwd, check=True):
+    """A shell line as a user types it; the finished process."""
+    done = subprocess.run(shlex.split(command), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
+    assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the checkout with tiny parameters, its chain run once."""
+    copy = tmp_path_factory.mktemp("work") / "casfne"
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in files.stdout.splitlines():
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    set_parameters(copy)
+    run("git init -q", copy)
+    run("git add -A", copy)
+    run("git commit -q -m start", copy)
+    run("dvc repro", copy)
+    return copy
+
+
+def set_parameters(project, **changes):
+    """Write the tiny parameters; ``changes``: section={key: value}."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for section, values in TINY.items():
+        content[section] |= values
+    content["train"]["profiles"]["demo"] = PROFILE
+    for section, values in changes.items():
+        content[section] |= values
+    (project / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def test_every_stage_leaves_what_it_promises(project):
+    index = read_index(project / "data/samples")
+    assert len(index) == 4 * 4 and index["stereo_error_deg"].notna().all()
+    metrics = json.loads((project / "data/metrics/evaluate.json").read_text())
+    assert set(metrics["by_pixel"]) == {"constant", "mean_map", "t0", "t1", "t2"}
+    labels = table.read(project / "data/labels")
+    assert labels.groupby("corpus").size().to_dict() == {"300w": 2, "celeba": 2, "ffhq": 2}
+    assert (labels["status"] == "ok").all() and labels["confidence_deg"].isna().all()  # four people spare none
+    assert len(pd.read_parquet(project / "data/labels")) == 6
+    page = (project / "data/report/index.html").read_text()
+    assert "t = 2" in page and page.count("data:image/png;base64") == 4 and "table.read" in page
+    assert not (project / "data/model/checkpoint.pt").exists()
+
+
+def test_a_second_run_does_nothing(project):
+    before = (project / "dvc.lock").read_text()
+    assert "Data and pipelines are up to date" in run("dvc repro", project).stdout
+    assert (project / "dvc.lock").read_text() == before
+
+
+def test_simulation_and_stereo_agree(project):
+    prepare = json.loads((project / "data/metrics/prepare.json").read_text())
+    assert prepare["sessions"] == 4 and prepare["failed_sessions"] == 0
+    assert prepare["stereo_error_deg"] < 4 and prepare["stereo_error_where_trusted_deg"] < 2
+
+
+def readme_commands():
+    """The lines of the README's shell blocks, comments off."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_every_command_of_the_readme_runs(project):
+    """In order, word for word; `photos` and `../PhotofaceDB` are what a reader would have."""
+    faces = sorted((project / "data/corpora/ffhq").rglob("*.png"))
+    (project / "photos").mkdir()
+    shutil.copy(faces[0], project / "photos/face.png")
+    shutil.copytree(project / "data/captures/photoface", project.parent / "PhotofaceDB")
+    commands = readme_commands()
+    assert len(commands) > 12
+    for command in commands:
+        if command.startswith("make "):
+            assert run(command.replace("make ", "make -n ", 1), ROOT).stdout
+        elif not command.startswith("source "):
+            run(command, project)
+    assert (project / "out/photos.png").is_file() and (project / "out/stereo/summary.json").is_file()
+    assert len(table.read(project / "out/celeba")) == 2
+    experiments = run("dvc exp show --csv", project).stdout
+    assert "../PhotofaceDB" in experiments and experiments.count("\n") >= 4
+
+
+def test_the_readmes_python_runs(project):
+    source = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", source, re.S)
+    assert len(blocks) == 2
+    script = "\n".join(blocks) + "\nprint(normals.shape, normals.dtype)"
+    done = run(f"{sys.executable} -c {shlex.quote(script)}", project)
+    assert done.stdout.strip() == "(1, 256, 256, 3) float32"
+
+
+@pytest.mark.parametrize(
+    "stage, changes, message",
+    [
+        ("prepare", {"prepare": {"rooot": "x"}}, "prepare.rooot: unknown key"),
+        ("prepare", {"prepare": {"root": "data/nowhere"}}, "data/nowhere: no such folder"),
+        ("train", {"train": {"refinements": "two"}}, "train.refinements: expected int, got 'two'"),
+        ("train", {"train": {"profile": "papre"}}, "train.profile: 'papre' is none of"),
+        ("label", {"label": {"corpora": {"celebra": "data/corpora/celeba"}}}, "unknown corpus 'celebra'"),
+        ("simulate", {"simulate": {"people": 2.5}}, "simulate.people: expected int, got 2.5"),
+    ],
+)
+def test_bad_parameters_stop_a_stage_in_one_line(project, stage, changes, message):
+    set_parameters(project, **changes)
+    done = run(f"python pipeline/{stage}.py", project, check=False)
+    set_parameters(project)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_a_bad_session_stops_prepare_and_is_named(project, tmp_path):
+    root = tmp_path / "broken"
+    shutil.copytree(project / "data/captures/photoface", root)
+    next(root.rglob("im3.bmp")).unlink()
+    index = (project / "data/samples/index.parquet").read_bytes()
+    set_parameters(project, prepare={"root": str(root)})
+    done = run("python pipeline/prepare.py", project, check=False)
+    set_parameters(project)
+    assert done.returncode == 1 and "1 of 4 sessions cannot be used" in done.stderr and "no im3.bmp" in done.stderr
+    assert (project / "data/samples/index.parquet").read_bytes() == index
+
+
+def test_a_killed_training_goes_on_and_a_stale_one_does_not(project):
+    model = project / "data/model/model.safetensors"
+    slow = PROFILE | {"schedule": [PROFILE["schedule"][0] | {"steps": 400}]}
+    set_parameters(project, train={"profiles": {"demo": slow, "paper": slow}, "checkpoint_every": 2})
+    running = subprocess.Popen(["python", "pipeline/train.py"], cwd=project, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    checkpoint = project / "data/model/checkpoint.pt"
+    try:
+        while not checkpoint.exists():
+            assert running.poll() is None, "the training ended before its first checkpoint"
+    finally:
+        running.kill()
+        running.wait()
+    short = PROFILE | {"schedule": [PROFILE["schedule"][0] | {"steps": 3}]}
+    set_parameters(project, train={"profiles": {"demo": short, "paper": short}})
+    run("python pipeline/train.py", project)  # other settings: from the start, three steps
+    log = pd.read_csv(project / "data/train_log/plots/metrics/train/loss.tsv", sep="\t")
+    set_parameters(project)
+    assert log["step"].tolist() == [3] and np.isfinite(log["loss"]).all()
+    assert model.is_file() and not checkpoint.exists()

@@ -1,0 +1,163 @@
+"""The command line: what it writes, what it refuses, on simulated and on real input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from typer.testing import CliRunner
+
+from casfne.cli import app, condition
+from casfne.errors import InputError
+from casfne.images import read_image, to_uint8, write_image
+from casfne.model.cascade import Cascade, CascadeConfig
+from casfne.model.checkpoints import save_weights
+from casfne.normals import recognise_frame, sphere
+from casfne.stereo.solve import predict
+
+
+def casfne(*arguments, cwd=ROOT):
+    """The command as a user runs it, in a process of its own."""
+    command = [sys.executable, "-m", "casfne.cli", *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": "200", "RAY_USAGE_STATS_ENABLED": "0"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def session(tmp_path, four_lights):
+    folder = tmp_path / "session"
+    n, mask = sphere(192)
+    for i, image in enumerate(predict(n * 0.8, four_lights)):
+        write_image(folder / f"im{i}.bmp", np.repeat(to_uint8(image * mask)[..., None], 3, -1))
+    (folder / "LightSource.m").write_text("[35 45; 35 135; 30 225; 30 315]")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, Cascade(CascadeConfig(4, 1)), {"confidence": [9.0, 1.0]})
+    return path
+
+
+@pytest.mark.parametrize("command", [[], ["stereo"], ["label"], ["query"], ["show"]])
+def test_help_teaches(command):
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0 and "Usage" in result.output
+    assert not command or "Example: casfne" in result.output
+
+
+def test_stereo_writes_what_it_promises(session, tmp_path):
+    out = tmp_path / "out"
+    result = casfne("stereo", session, "--out", out)
+    assert result.returncode == 0, result.stderr
+    names = {"normals.npy", "normals.png", "albedo.npy", "mask.png", "trust.npy", "summary.json"}
+    assert {p.name for p in out.iterdir()} == names
+    normals, trust, mask = (
+        np.load(out / "normals.npy"),
+        np.load(out / "trust.npy"),
+        read_image(out / "mask.png")[..., 0],
+    )
+    assert normals.shape == (192, 192, 3) and normals.dtype == np.float32 and trust.shape == (192, 192)
+    assert np.linalg.norm(normals[mask > 0], axis=-1) == pytest.approx(1, abs=1e-5)
+    assert np.load(out / "albedo.npy")[96, 96] == pytest.approx(0.8, abs=0.02)
+    assert json.loads((out / "summary.json").read_text()) == json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda f: (f / "im3.bmp").unlink(), "incomplete session, no im3.bmp"),
+        (lambda f: (f / "im2.bmp").write_bytes((f / "im2.bmp").read_bytes()[:4000]), "im2.bmp: damaged image"),
+        (
+            lambda f: write_image(f / "im1.bmp", np.zeros((9, 8, 3), np.uint8)),
+            "im1.bmp: 8x9 pixels, but im0.bmp has 192x192",
+        ),
+        (lambda f: (f / "LightSource.m").write_text("lights = ?"), "LightSource.m: expected zenith"),
+        (lambda f: (f / "im0.bmp").write_bytes(b""), "im0.bmp: empty file"),
+        (lambda f: (f / "im0.bmp").write_text("no picture"), "im0.bmp: not an image"),
+        (lambda f: [p.unlink() for p in f.iterdir()], "neither a Photoface session"),
+        (lambda f: f.rename(f.with_name("gone")), "no such folder"),
+    ],
+)
+def test_stereo_refuses_in_one_line_and_leaves_nothing(session, tmp_path, spoil, message):
+    spoil(session)
+    result = casfne("stereo", session, "--out", tmp_path / "out")
+    assert result.returncode == 1 and message in result.stderr
+    assert result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_held_out_that_leaves_too_few_lights_is_refused(session, tmp_path):
+    result = casfne("stereo", session, "--out", tmp_path / "out", "--held-out", "2")
+    assert result.returncode == 1 and "cannot hold out 2 of 4" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_stereo_on_a_real_capture(shared_data, tmp_path):
+    out = tmp_path / "out"
+    result = casfne("stereo", shared_data / "yale_b" / "yaleB02", "--out", out, "--held-out", "16")
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["held_out"]["solved_from"] == 48 and summary["held_out"]["relative_error"] < 0.2
+    normals, mask = np.load(out / "normals.npy"), read_image(out / "mask.png")[..., 0] > 0
+    assert recognise_frame(normals, mask)[0] == "opengl"
+
+
+def test_label_show_and_query_on_real_portraits(shared_data, weights, tmp_path):
+    out = tmp_path / "labels"
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"")
+    result = casfne("label", shared_data / "portraits", bad, "--out", out, "--weights", weights)
+    assert result.returncode == 1 and "bad.jpg: empty file" in result.stderr  # all was labelled, one failed
+    assert "14 images, 15 faces" in result.stdout
+    query = casfne("query", out, "--where", "status == ok", "--columns", "image_id,face_index", "--csv")
+    rows = query.stdout.splitlines()
+    assert rows[0] == "image_id,face_index" and len(rows) == 16
+    assert "1 of 1 rows" in casfne("query", out, "--where", "status == unreadable").stdout
+    shown = casfne("show", out, "--out", tmp_path / "grid.png", "--limit", "3")
+    assert shown.returncode == 0 and "3 faces" in shown.stdout
+    assert read_image(tmp_path / "grid.png").shape[0] > 3 * 256
+    again = casfne("label", shared_data / "portraits", "--out", out, "--weights", weights)
+    assert again.returncode == 1 and "overwrite" in again.stderr and again.stderr.count("\n") <= 2
+
+
+def test_label_without_weights_says_how_to_get_them(tmp_path):
+    write_image(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8))
+    result = casfne("label", tmp_path / "a.png", "--out", tmp_path / "out", cwd=tmp_path)
+    assert result.returncode == 1 and "make repro" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere"], "nowhere"),
+        (["."], "no"),
+        ([".", "--corpus", "celebra"], "unknown corpus 'celebra'"),
+        ([".", "--corpus", "celeba"], "celeba"),
+    ],
+)
+def test_label_refuses_in_one_line_and_writes_nothing(weights, tmp_path, arguments, message):
+    result = casfne("label", *arguments, "--out", "out", "--weights", weights, cwd=tmp_path)
+    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_query_refuses_what_it_cannot_do(tmp_path):
+    result = casfne("query", tmp_path)
+    assert result.returncode == 1 and "no label files" in result.stderr
+    assert condition("roughness_deg > 5") == ("roughness_deg", ">", 5.0)
+    assert condition("image_id == 'a b'") == ("image_id", "==", "a b")
+    assert condition("face_index>=1") == ("face_index", ">=", 1)
+    for text, message in (
+        ("colour > 5", "no column"),
+        ("roughness_deg", "expected COLUMN"),
+        ("coverage < x", "number"),
+    ):
+        with pytest.raises(InputError, match=message):
+            condition(text)
