@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export RAY_USAGE_STATS_ENABLED := 0
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help install repro test lint bench lock clean
+.PHONY: help install repro test lint bench pictures lock clean
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -35,10 +35,14 @@ lint: install    ## ruff and mypy
 bench: install   ## benchmarks/*.py -> benchmarks/results/latest.json
 	python -m benchmarks
 
+pictures: install  ## the README's pictures, from what `make repro` made
+	mkdir -p docs
+	cp data/evaluation/error_maps.png data/report/frame.png docs/
+
 lock: install    ## resolve pyproject.toml again into requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --extra dev --no-header --no-emit-index-url --no-annotate pyproject.toml -o requirements.lock
 
 clean:           ## what commands made: environment, caches, data
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis dvclive benchmarks/results
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out dvc_plots benchmarks/results
 	find data -mindepth 1 ! -name .gitkeep -delete
