@@ -1,6 +1,9 @@
 """What tests share: the real inputs beside the checkout, and synthetic spheres under known lights."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share the machine; before torch is imported, here or below
 
 import numpy as np
 import pytest

@@ -115,12 +115,13 @@ def test_label_show_and_query_on_real_portraits(shared_data, weights, tmp_path):
     result = casfne("label", shared_data / "portraits", bad, "--out", out, "--weights", weights)
     assert result.returncode == 1 and "bad.jpg: empty file" in result.stderr  # all was labelled, one failed
     assert "14 images, 15 faces" in result.stdout
-    query = casfne("query", out, "--where", "status == ok", "--columns", "image_id,face_index", "--csv")
+    invoke = CliRunner().invoke
+    query = invoke(app, ["query", str(out), "--where", "status == ok", "--columns", "image_id,face_index", "--csv"])
     rows = query.stdout.splitlines()
     assert rows[0] == "image_id,face_index" and len(rows) == 16
-    assert "1 of 1 rows" in casfne("query", out, "--where", "status == unreadable").stdout
-    shown = casfne("show", out, "--out", tmp_path / "grid.png", "--limit", "3")
-    assert shown.returncode == 0 and "3 faces" in shown.stdout
+    assert "1 of 1 rows" in invoke(app, ["query", str(out), "--where", "status == unreadable"]).stdout
+    shown = invoke(app, ["show", str(out), "--out", str(tmp_path / "grid.png"), "--limit", "3"])
+    assert shown.exit_code == 0 and "3 faces" in shown.stdout
     assert read_image(tmp_path / "grid.png").shape[0] > 3 * 256
     again = casfne("label", shared_data / "portraits", "--out", out, "--weights", weights)
     assert again.returncode == 1 and "overwrite" in again.stderr and again.stderr.count("\n") <= 2

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from casfne.errors import InputError
 from casfne.stereo.captures import Capture
 from casfne.stereo.solve import Surface, predict, solve
 
@@ -35,7 +36,7 @@ def held_out_error(capture: Capture, count: int, shadow: float, saturation: floa
     """
     total = len(capture.lights)
     if not 0 < count <= total - 3:
-        raise ValueError(f"cannot hold out {count} of {total} images: 3 must remain")
+        raise InputError(f"cannot hold out {count} of {total} images: 3 must remain")
     held = np.linspace(0, total - 1, count).round().astype(int)
     kept = np.setdiff1d(np.arange(total), held)
     grey = capture.grey
