@@ -21,8 +21,7 @@ install: $(VENV)/.installed  ## .venv with everything pinned in requirements.loc
 
 repro: install   ## the whole chain, from captures to the report; does nothing when nothing changed
 	dvc repro
-	@dvc metrics show
-	@echo "report: data/report/index.html"
+	@echo "the report is data/report/index.html, the numbers: dvc metrics show"
 
 test: install    ## every test
 	python -m pytest

@@ -31,6 +31,11 @@ class Simulate:
     ambient: float
     corpus_images: int
 
+    def __post_init__(self) -> None:
+        for name in ("people", "sessions", "height", "width", "corpus_images"):
+            if getattr(self, name) < 1:
+                raise InputError(f"simulate.{name}: {getattr(self, name)}, expected at least 1")
+
 
 @dataclass(frozen=True)
 class Prepare:

@@ -29,7 +29,7 @@ def main() -> None:
         {
             "settings": dataclasses.asdict(settings),
             "data": [file_sha256(SAMPLES / INDEX), file_sha256(SPLIT)],
-            "code": code_version("model", "training", "normals.py", "images.py"),
+            "code": code_version("model", "training", "corpora/samples.py", "normals.py", "images.py"),
         }
     )
     held, used = calibration_people(rows)
