@@ -40,7 +40,7 @@ pictures: install  ## the README's pictures, from what `make repro` made
 
 lock: install    ## resolve pyproject.toml again into requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --extra dev --no-header --no-emit-index-url --no-annotate pyproject.toml -o requirements.lock
+	  --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 
 clean:           ## what commands made: environment, caches, data
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out dvc_plots benchmarks/results

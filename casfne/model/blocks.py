@@ -89,6 +89,7 @@ class RefinementDecoder(nn.Module):
         self.norm = nn.ModuleList(nn.BatchNorm2d(o) for o in outputs)
 
     def forward(self, structure: list[Tensor], z: Tensor) -> Tensor:
+        """E_f's features, fine to coarse, and z to raw normals."""
         x = torch.cat([structure[4], z], 1)
         for i, skip in enumerate(structure[3::-1]):
             x = torch.cat([self.norm[i](self.up[i](F.relu(x))), skip], 1)
