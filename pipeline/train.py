@@ -35,9 +35,11 @@ def main() -> None:
     held, used = calibration_people(rows)
     checkpoint = OUT / "checkpoint.pt"
     columns = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"))
-    resuming = read_checkpoint(checkpoint, made_by) is not None
+    saved = read_checkpoint(checkpoint, made_by)
+    if saved:
+        print(f"going on at step {saved['step']}", flush=True)
     with (
-        Live(LOG, resume=resuming, dvcyaml=None, save_dvc_exp=False) as live,
+        Live(LOG, resume=saved is not None, dvcyaml=None, save_dvc_exp=False) as live,
         Progress(*columns, TimeRemainingColumn()) as bar,
     ):
         total = sum(part.steps for part in settings.chosen.schedule)

@@ -75,3 +75,7 @@ def test_impossible_values_are_named(tmp_path):
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match=r"train\.profile: 'papre' is none of demo, paper"):
         config.load(path, "train")
+    content["simulate"]["people"] = 0
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"simulate\.people: 0, expected at least 1"):
+        config.load(path, "simulate")

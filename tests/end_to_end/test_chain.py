@@ -166,21 +166,24 @@ def test_a_bad_session_stops_prepare_and_is_named(project, tmp_path):
 
 
 def test_a_killed_training_goes_on_and_a_stale_one_does_not(project):
-    model = project / "data/model/model.safetensors"
-    slow = PROFILE | {"schedule": [PROFILE["schedule"][0] | {"steps": 400}]}
-    set_parameters(project, train={"profiles": {"demo": slow, "paper": slow}, "checkpoint_every": 2})
-    running = subprocess.Popen(["python", "pipeline/train.py"], cwd=project, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-    checkpoint = project / "data/model/checkpoint.pt"
-    try:
-        while not checkpoint.exists():
-            assert running.poll() is None, "the training ended before its first checkpoint"
-    finally:
-        running.kill()
-        running.wait()
-    short = PROFILE | {"schedule": [PROFILE["schedule"][0] | {"steps": 3}]}
-    set_parameters(project, train={"profiles": {"demo": short, "paper": short}})
-    run("python pipeline/train.py", project)  # other settings: from the start, three steps
-    log = pd.read_csv(project / "data/train_log/plots/metrics/train/loss.tsv", sep="\t")
+    def train_for(steps):
+        profile = PROFILE | {"schedule": [PROFILE["schedule"][0] | {"steps": steps}]}
+        set_parameters(project, train={"profiles": {"demo": profile, "paper": profile}, "checkpoint_every": 5})
+
+    def logged():
+        return pd.read_csv(project / "data/train_log/plots/metrics/train/loss.tsv", sep="\t")
+
+    model, checkpoint = project / "data/model/model.safetensors", project / "data/model/checkpoint.pt"
+    for steps, goes_on in ((20, True), (21, False)):
+        train_for(20)
+        command = [sys.executable, "pipeline/train.py"]
+        with subprocess.Popen(command, cwd=project, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as running:
+            while not checkpoint.exists():
+                assert running.poll() is None, "the training ended before its first checkpoint"
+            running.kill()
+        train_for(steps)
+        done = run("python pipeline/train.py", project)
+        assert ("going on at step" in done.stdout) == goes_on
+        assert logged()["step"].tolist() == [10, 20] + [21] * (steps == 21)
+        assert np.isfinite(logged()["loss"]).all() and model.is_file() and not checkpoint.exists()
     set_parameters(project)
-    assert log["step"].tolist() == [3] and np.isfinite(log["loss"]).all()
-    assert model.is_file() and not checkpoint.exists()
