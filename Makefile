@@ -43,5 +43,5 @@ lock: install    ## resolve pyproject.toml again into requirements.lock
 	  --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 
 clean:           ## what commands made: environment, caches, data
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out dvc_plots benchmarks/results
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out dvc_plots benchmarks/results .dvc/cache .dvc/tmp
 	find data -mindepth 1 ! -name .gitkeep -delete

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from rich.progress import Progress
 
 import casfne
 from casfne import config
@@ -25,7 +26,9 @@ def main() -> None:
     index, split = read_index(SAMPLES), json.loads(SPLIT.read_text())
     train, test = rows_of(index, split, "train"), rows_of(index, split, "test")
     predictor = casfne.load(MODEL, precision="fp32")
-    result = evaluate(predictor, SAMPLES, test, train, settings.batch)
+    with Progress() as bar:
+        task = bar.add_task("evaluate", total=len(test))
+        result = evaluate(predictor, SAMPLES, test, train, settings.batch, lambda: bar.advance(task))
     write_text(METRICS, json.dumps(result.metrics, indent=2) + "\n")
     with atomic_open(OUT / "per_image.parquet") as file:
         result.per_image.to_parquet(file, index=False)

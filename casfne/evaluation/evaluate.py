@@ -1,6 +1,6 @@
 """The trained cascade against held-out people: every stage, and the predictors that any network must beat."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,19 @@ class Evaluation:
     per_image: pd.DataFrame
 
 
-def evaluate(predictor: Predictor, root: Path | str, test: pd.DataFrame, train: pd.DataFrame, batch: int) -> Evaluation:
+def evaluate(
+    predictor: Predictor,
+    root: Path | str,
+    test: pd.DataFrame,
+    train: pd.DataFrame,
+    batch: int,
+    on_image: Callable[[], None] = lambda: None,
+) -> Evaluation:
     """Angular error on ``test`` of each stage t and of two trivial predictors.
 
     ``constant`` says (0, 0, 1) everywhere; ``mean_map`` says the mean normal map of ``train``. Errors are
     pooled by pixel (every masked pixel of every image counts alike) and by image (mean over images of the
-    image's mean).
+    image's mean). ``on_image`` is called after each image.
     """
     trivial = {
         "constant": np.broadcast_to(np.array([0, 0, 1], np.float32), (SIZE, SIZE, 3)),
@@ -45,6 +52,7 @@ def evaluate(predictor: Predictor, root: Path | str, test: pd.DataFrame, train: 
             rows.append(
                 {"sample_id": row["sample_id"], "subject": row["subject"], "predictor": name} | summarise(errors)
             )
+        on_image()
     per_image = pd.DataFrame(rows)
     return Evaluation(_metrics(pooled, per_image, len(test)), per_image)
 
