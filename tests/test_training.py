@@ -13,7 +13,7 @@ from casfne.corpora.samples import read_sample, write_archive
 from casfne.normals import angle_deg, sphere
 from casfne.training.calibrate import calibration_people, fit_confidence, fit_line
 from casfne.training.dataset import Order, Samples, augment, to_tensors
-from casfne.training.loop import train
+from casfne.training.loop import start, take_step, train
 from casfne.training.losses import adversarial_loss, cosine_loss, discriminator_loss, total_variation
 
 
@@ -158,6 +158,25 @@ def test_a_stale_checkpoint_is_not_taken_up(samples, tmp_path):
     (tmp_path / "c.pt").write_bytes(b"cut")
     train(small(1), root, rows, tmp_path / "c.pt", "new settings", lambda s, _: steps.append(s))
     assert steps == [1, 2, 1]
+
+
+def test_what_lies_off_the_mask_does_not_reach_the_discriminator():
+    seen = []
+
+    class Watching(torch.nn.Conv2d):
+        def forward(self, normals):
+            seen.append(normals.detach())
+            return super().forward(normals)
+
+    state = start(small(1), torch.device("cpu"))
+    state.discriminator = Watching(3, 1, 1)
+    state.optimiser_d = torch.optim.Adam(state.discriminator.parameters())
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48] = 1
+    batch = {"image": torch.rand(1, 3, 64, 64), "normal": constant([0, 0, 1], 64), "mask": mask, "trust": mask}
+    take_step(state, batch, small(1))
+    assert len(seen) == 1 + 2 * 2  # the truth once, both stages for each of the two players
+    assert all(not (normals * (1 - mask)).any() and (normals * mask).any() for normals in seen)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(samples, tmp_path):

@@ -118,9 +118,11 @@ def take_step(state: State, batch: Batch, config: Train) -> dict[str, float]:
     stages = state.network(batch["image"])
     losses = {"rec": cosine_loss(stages, batch["normal"], weight), "tv": total_variation(stages)}
     if config.weight_adv > 0:
-        losses["discriminator"] = _train_discriminator(state, stages, batch["normal"])
+        # truth is zero off the mask: predictions there would give themselves away
+        faces, truth = [n * batch["mask"] for n in stages], batch["normal"] * batch["mask"]
+        losses["discriminator"] = _train_discriminator(state, faces, truth)
         state.discriminator.requires_grad_(False)  # the generator's step needs no gradient of its weights
-        losses["adv"] = adversarial_loss(state.discriminator, stages)
+        losses["adv"] = adversarial_loss(state.discriminator, faces)
         state.discriminator.requires_grad_(True)
     weights = {"rec": config.weight_rec, "tv": config.weight_tv, "adv": config.weight_adv}
     total = torch.stack([weights[k] * v for k, v in losses.items() if k in weights]).sum()
