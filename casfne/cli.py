@@ -203,6 +203,8 @@ def condition(text: str) -> tuple[str, str, Any]:
         raise InputError(f"--where {text!r}: no column {column!r}, expected one of {', '.join(table.COLUMNS)}")
     kind = str(table.COLUMNS[column][0])
     if kind == "string":
+        if operator not in ("==", "!="):
+            raise InputError(f"--where {text!r}: {column} is text, which compares by == or != alone")
         return column, operator, value.strip("'\"")
     try:
         return column, operator, int(value) if kind.startswith("int") else float(value)

@@ -159,6 +159,7 @@ def test_query_refuses_what_it_cannot_do(tmp_path):
         ("colour > 5", "no column"),
         ("roughness_deg", "expected COLUMN"),
         ("coverage < x", "number"),
+        ("status > ok", "text"),
     ):
         with pytest.raises(InputError, match=message):
             condition(text)
