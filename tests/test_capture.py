@@ -295,3 +295,28 @@ def test_corpora_have_the_layouts_of_the_real_ones(tmp_path: Path, monkeypatch: 
     picture = index["0"]["image"]
     assert images.read_image(tmp_path / "ffhq" / picture["file_path"]).shape == (1024, 1024, 3)
     assert np.shape(picture["face_landmarks"]) == (68, 2)
+
+
+def test_the_head_models_cache_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    import anny.paths
+
+    def build(_):
+        folder = anny.paths.get_anny_cache_path()
+        folder.mkdir(exist_ok=True)
+        (folder / "load_data_x").write_text("large")
+        (folder / "model").write_text("small")
+        if killed:
+            raise KeyboardInterrupt
+        return "model"
+
+    monkeypatch.setattr(anny.paths, "_ANNY_CACHE_DIR", [tmp_path])
+    monkeypatch.setattr(heads, "_make_model", build)
+    killed = True
+    with pytest.raises(KeyboardInterrupt):
+        heads._cached_model()
+    assert not list(tmp_path.iterdir())
+    killed = False
+    anny.paths.set_anny_cache_path(tmp_path)
+    assert heads._cached_model() == "model"
+    assert [p.name for p in tmp_path.iterdir()] == [f"casfne-anny-{anny.__version__}"]
+    assert anny.paths.get_anny_cache_path() == tmp_path

@@ -5,8 +5,11 @@ origin inside the head halfway between chin and crown. Left and right are those 
 The first head on a machine takes about a minute while anny fills its cache (``ANNY_CACHE_DIR`` moves it).
 """
 
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,21 +173,51 @@ def is_neck(where: Tensor) -> Tensor:
 @lru_cache(maxsize=1)
 def _model() -> tuple[Any, Tensor, Tensor]:
     """anny's model, the region of each triangle, and the mean head's vertices."""
-    import anny  # here, not above: it takes seconds
-
-    labels = [f"{side}-{name}" for name in _PAIRED for side in "lr"] + _SINGLE
-    model = anny.Anny(
-        rig="makehuman-head",
-        topology="head",
-        phenotypes="all",
-        local_changes=labels,
-        facial_actions="all",
-        skinning_method="lbs",  # the default compiles kernels and prints a banner
-    )
+    model = _cached_model()
     mean = {"gender": 0.5, "age": 2 / 3, "african": 1 / 3, "asian": 1 / 3, "caucasian": 1 / 3}
     with torch.no_grad():
         template = _to_our_frame(model(phenotype_kwargs=mean)["vertices"][0])
     return model, _regions(model), template
+
+
+def _cached_model() -> Any:
+    """anny's head model, built once on a machine.
+
+    anny writes its cache in place: a run that is killed, or another at the same time, would leave or meet half
+    a file. So it is built in a folder of its own, which gets its name when it is whole; of its 0.6 GB only the
+    model itself, 40 MB, is kept.
+    """
+    import anny  # here, not above: it takes seconds
+    from anny.paths import get_anny_cache_path, set_anny_cache_path
+
+    shared = get_anny_cache_path()
+    final = shared / f"casfne-anny-{anny.__version__}"
+    if not final.is_dir():
+        shared.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=shared, prefix=".casfne-") as temporary:
+            built = Path(temporary) / "built"
+            set_anny_cache_path(built)
+            _make_model(anny)
+            for part in [*built.rglob("load_data_*"), *built.rglob("build_model_data_*")]:
+                part.unlink()
+            with suppress(OSError):  # another process was quicker
+                built.rename(final)
+    set_anny_cache_path(final)
+    try:
+        return _make_model(anny)
+    finally:
+        set_anny_cache_path(shared)
+
+
+def _make_model(anny: Any) -> Any:
+    return anny.Anny(
+        rig="makehuman-head",
+        topology="head",
+        phenotypes="all",
+        local_changes=[f"{side}-{name}" for name in _PAIRED for side in "lr"] + _SINGLE,
+        facial_actions="all",
+        skinning_method="lbs",  # the default compiles kernels and prints a banner
+    )
 
 
 def _to_our_frame(vertices: Tensor) -> Tensor:
