@@ -2,17 +2,15 @@
 
 import importlib
 import json
-import os
 import pkgutil
-import platform
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 import benchmarks
-from casfne.images import write_text
+from benchmarks import machine
+from casfne.files import write_text
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
 
@@ -28,13 +26,6 @@ def main() -> None:
     content = {r.name: {"value": r.value, "unit": r.unit, "what": r.what, "machine": machine()} for r in results}
     write_text(LATEST, json.dumps(content, indent=2) + "\n")
     print(f"wrote {LATEST.relative_to(Path.cwd())}" if LATEST.is_relative_to(Path.cwd()) else f"wrote {LATEST}")
-
-
-def machine() -> str:
-    """The processor, its cores, and torch, in one line."""
-    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{name}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

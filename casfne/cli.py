@@ -86,7 +86,7 @@ def label(
     corpus: Annotated[str, typer.Option(help="Layout of the input: folder, celeba, ffhq or 300w.")] = "folder",
     detector: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, in place of dlib's detector.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     shard_rows: Annotated[int, typer.Option(min=1, help="Images of a Parquet shard.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Faces at once in the network.")] = 8,
     actors: Annotated[int, typer.Option(min=1, help="Copies of the network.")] = 1,
@@ -180,6 +180,77 @@ def show(
         raise InputError(f"{labels}: no labelled face matches")
     write_image(out, label_figure(frame))
     print(f"{out}: {len(frame)} faces")
+
+
+@app.command()
+def model_info(
+    weights: Annotated[Path | None, typer.Argument(help="A weights file; default: the network of the options.")] = None,
+    width: Annotated[int, typer.Option(min=1, help="F, channels of the decoders.")] = 32,
+    fusion: Annotated[str, typer.Option(help="cat, adain or fmm.")] = "cat",
+) -> None:
+    """What the cascade costs by number of refinements T, exactly, at 256x256; of weights also where they come from.
+
+    "counted twice" is how the paper's Table IV counts parameters (its t is the number of predictions, T + 1).
+
+    Example: casfne model-info
+    """
+    from casfne.model.cascade import CascadeConfig
+    from casfne.model.checkpoints import load_weights
+    from casfne.model.size import describe
+
+    config = CascadeConfig(width=width, fusion=fusion)
+    if weights is not None:
+        network, about = load_weights(weights)
+        config = network.config
+        print(json.dumps({"config": config.as_dict(), "about": about}, indent=2))
+    print(f"F = {config.width}, fusion {config.fusion}, one 256x256 image")
+    print(" T  predictions  parameters  multiply-adds  parameters counted twice")
+    for row in describe(config):
+        giga, twice = f"{row.multiply_adds / 1e9:.2f} G", f"{row.parameters_counted_twice / 1e6:.2f} M"
+        print(f"{row.refinements:2d}  {row.predictions:11d}  {row.parameters:10,d}  {giga:>13s}  {twice:>24s}")
+
+
+@app.command()
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' file, as in epoch_500.pth.")],
+    out: Annotated[Path, typer.Option("--out", help="The weights to write, .safetensors.")],
+    frame: Annotated[str, typer.Option(help="Frame of that network's normals: opengl, directx, opencv or sfs.")],
+    half: Annotated[bool, typer.Option("--half", help="Store in fp16.")] = False,
+) -> None:
+    """The authors' released checkpoint as weights of ours. Nothing in the file is run.
+
+    The file does not name its frame; label a face with each candidate, or see casfne.normals.recognise_frame.
+
+    Example: casfne import-checkpoint epoch_500.pth --out weights.safetensors --frame opengl
+    """
+    from casfne.model.authors import import_authors
+    from casfne.model.checkpoints import save_weights
+
+    network, about = import_authors(checkpoint, frame)
+    save_weights(out, network, about, half)
+    print(f"{out}: F = {network.config.width}, T = {network.config.refinements}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option("--out", help="File to write: .onnx, .pt2 (torch.export), or .safetensors.")],
+    weights: Annotated[Path, typer.Option(help="Weights to use.")] = TRAINED,
+) -> None:
+    """The network as ONNX or a torch.export program, both in fp32 with batches of any size, or as our weights in fp16.
+
+    Input: float32 [B, 3, 256, 256], sRGB in 0..1. Output: float32 [B, T + 1, 3, 256, 256], t = 0 first.
+
+    Example: casfne export --out out/model.onnx
+    """
+    from casfne.model.checkpoints import load_weights, save_weights
+    from casfne.model.export import export as export_program
+
+    network, about = load_weights(weights)
+    if out.suffix == ".safetensors":
+        save_weights(out, network, about, half=True)
+    else:
+        export_program(network, out, about)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
 def _read(labels: Path, columns: list[str] | None, where: list[str] | None) -> Any:

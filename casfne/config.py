@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from casfne.errors import InputError
 
 
@@ -57,21 +55,43 @@ class Split:
 
 @dataclass(frozen=True)
 class Step:
-    """One part of a training schedule: ``steps`` optimiser steps on ``batch`` crops of ``size`` pixels."""
+    """One part of a training schedule: ``steps`` optimiser steps on ``batch`` crops of ``size`` pixels.
+
+    The rate falls from ``learning_rate`` to ``end_rate`` along half a cosine; equal, it is constant.
+    """
 
     size: int
     batch: int
     steps: int
     learning_rate: float
+    end_rate: float
+
+    def __post_init__(self) -> None:
+        if self.size < 64 or self.size % 32 or self.batch < 1 or self.steps < 1:
+            raise InputError(f"train schedule: {self}: size a multiple of 32 from 64 on, batch and steps at least 1")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What differs between a demonstration and the paper: width, start of the encoder, schedule."""
+    """What differs between a demonstration and the paper."""
 
     width: int
     encoder: str
+    augment: tuple[str, ...]
+    clip_norm: float
+    ema: float
     schedule: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ema < 1 or self.clip_norm < 0:
+            raise InputError(f"train profile: ema {self.ema} (from 0, below 1), clip_norm {self.clip_norm} (from 0)")
+        if not self.schedule:
+            raise InputError("train profile: an empty schedule")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole schedule."""
+        return sum(part.steps for part in self.schedule)
 
 
 @dataclass(frozen=True)
@@ -80,14 +100,20 @@ class Train:
 
     profile: str
     refinements: int
+    fusion: str
     seed: int
     weight_rec: float
     weight_tv: float
     weight_adv: float
+    rec_pixels: str
     trust_weighting: bool
+    variation: str
     precision: str
     device: str
+    compile: bool
+    replicas: int
     workers: int
+    log_every: int
     checkpoint_every: int
     profiles: dict[str, Profile]
 
@@ -96,6 +122,15 @@ class Train:
             raise InputError(f"train.profile: {self.profile!r} is none of {', '.join(self.profiles)}")
         if self.refinements < 0:
             raise InputError(f"train.refinements: {self.refinements}, expected 0 or more")
+        for name, choices in (("rec_pixels", ("mask", "all")), ("variation", ("isotropic", "anisotropic"))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"train.{name}: {getattr(self, name)!r}, expected {' or '.join(choices)}")
+        for name in ("replicas", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name}: {getattr(self, name)}, expected at least 1")
+        for part in self.chosen.schedule:
+            if part.batch % self.replicas:
+                raise InputError(f"train.replicas: {self.replicas} cannot share batches of {part.batch}")
 
     @property
     def chosen(self) -> Profile:
@@ -137,6 +172,8 @@ def load(path: Path | str, section: str) -> Any:
     Raises InputError naming the file and the key: no such file, no such section, an unknown, missing or
     mistyped key.
     """
+    import yaml  # a machine that only trains, from a job file, may lack it
+
     stages = {c.__name__.lower(): c for c in (Simulate, Prepare, Split, Train, Evaluate, Label, Report)}
     try:
         content = yaml.safe_load(Path(path).read_text())
@@ -149,22 +186,23 @@ def load(path: Path | str, section: str) -> Any:
     if unknown := sorted(set(content) - set(stages)):
         raise InputError(f"{path}: unknown section {unknown[0]!r}, expected {', '.join(stages)}")
     try:
-        return _build(stages[section], content[section], section)
+        return build(stages[section], content[section], section)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def _build(kind: Any, value: Any, key: str) -> Any:
-    """``value`` as ``kind`` (a dataclass, list, dict or scalar type); ``key`` is its dotted name."""
+def build(kind: Any, value: Any, key: str) -> Any:
+    """Plain ``value`` (of YAML or JSON) as ``kind``, a dataclass, tuple, dict or scalar type; else an InputError
+    that names ``key``, dotted."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _build_dataclass(kind, value, key)
     if origin is tuple and isinstance(value, list):
-        return tuple(_build(arguments[0], v, f"{key}[{i}]") for i, v in enumerate(value))
+        return tuple(build(arguments[0], v, f"{key}[{i}]") for i, v in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {str(k): _build(arguments[1], v, f"{key}.{k}") for k, v in value.items()}
+        return {str(k): build(arguments[1], v, f"{key}.{k}") for k, v in value.items()}
     if origin is types.UnionType:
-        return None if value is None else _build(arguments[0], value, key)
+        return None if value is None else build(arguments[0], value, key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(kind, type) or not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -181,4 +219,4 @@ def _build_dataclass(kind: Any, value: Any, key: str) -> Any:
         raise InputError(f"{key}.{unknown[0]}: unknown key, expected one of {', '.join(hints)}")
     if missing := [k for k in hints if k not in value]:
         raise InputError(f"{key}.{missing[0]}: missing")
-    return kind(**{k: _build(hints[k], v, f"{key}.{k}") for k, v in value.items()})
+    return kind(**{k: build(hints[k], v, f"{key}.{k}") for k, v in value.items()})

@@ -1,12 +1,8 @@
-"""Pictures: reading them safely, sRGB and linear light, face crops, and files that are never half-written."""
+"""Pictures: reading them safely, sRGB and linear light, face crops."""
 
 import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import cv2
 import numpy as np
@@ -14,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from casfne.errors import InputError
+from casfne.files import atomic_open
 
 SIZE = 256  # working size of a face crop, pixels
 MAX_PIXELS = 200_000_000  # a larger picture is refused: it would take over 600 MB decoded
@@ -98,6 +95,18 @@ class Crop:
         """The window of ``image`` [H, W] or [H, W, C] resized to ``size``; outside it the border is repeated."""
         return resize(_window(image, self), size)
 
+    def paste(self, values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+        """What `apply` took, put back: ``values`` [S, S, C] in a photograph of ``height`` x ``width``, else 0."""
+        window = resize(values, self.side)
+        photo = np.zeros((height, width, values.shape[2]), np.float32)
+        top, left = max(self.top, 0), max(self.left, 0)
+        bottom, right = min(self.top + self.side, height), min(self.left + self.side, width)
+        if top < bottom and left < right:
+            photo[top:bottom, left:right] = window[
+                top - self.top : bottom - self.top, left - self.left : right - self.left
+            ]
+        return photo
+
     def inside(self, height: int, width: int, size: int = SIZE) -> NDArray[np.bool_]:
         """Which pixels of the crop come from a photograph of ``height`` x ``width``; bool [size, size]."""
         steps = (np.arange(size) + 0.5) * self.side / size
@@ -157,22 +166,6 @@ def _square(centre: NDArray[np.float64], side: float) -> Crop:
 # --- files ---
 
 
-@contextmanager
-def atomic_open(path: Path | str) -> Iterator[IO[bytes]]:
-    """Open ``path`` for writing bytes; it appears under its name whole, or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def encode_image(image: NDArray[np.uint8], suffix: str = ".png") -> bytes:
     """uint8 RGB [H, W, 3] or grey [H, W] as the bytes of a file of that kind (.png, .jpg, .bmp)."""
     bgr = image[..., ::-1] if image.ndim == 3 else image
@@ -187,15 +180,3 @@ def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:
     """Write uint8 RGB [H, W, 3] or grey [H, W] whole or not at all; the suffix chooses the format."""
     with atomic_open(path) as file:
         file.write(encode_image(image, Path(path).suffix))
-
-
-def write_array(path: Path | str, array: NDArray) -> None:
-    """Write one array as .npy, whole or not at all."""
-    with atomic_open(path) as file:
-        np.save(file, array, allow_pickle=False)
-
-
-def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    with atomic_open(path) as file:
-        file.write(text.encode())

@@ -12,7 +12,8 @@ from casfne.corpora.samples import read_index
 from casfne.corpora.split import rows_of
 from casfne.errors import guard
 from casfne.evaluation.evaluate import evaluate, predictions
-from casfne.images import atomic_open, write_image, write_text
+from casfne.files import atomic_open, write_text
+from casfne.images import write_image
 from casfne.report.figures import error_figure
 
 SAMPLES, SPLIT, MODEL = Path("data/samples"), Path("data/split.json"), Path("data/model/model.safetensors")

@@ -10,7 +10,7 @@ from casfne import config
 from casfne.corpora.photoface import prepare_session
 from casfne.corpora.samples import write_index
 from casfne.errors import InputError, guard
-from casfne.images import write_text
+from casfne.files import write_text
 from casfne.stereo.captures import find_sessions
 
 OUT, METRICS = Path("data/samples"), Path("data/metrics/prepare.json")

@@ -6,7 +6,8 @@ from pathlib import Path
 from casfne import config, table
 from casfne.corpora.samples import read_index, read_sample
 from casfne.errors import InputError, guard
-from casfne.images import read_image, write_image, write_text
+from casfne.files import write_text
+from casfne.images import read_image, write_image
 from casfne.report.figures import frame_figure, label_figure
 from casfne.report.page import render
 

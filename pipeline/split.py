@@ -7,7 +7,7 @@ from casfne import config
 from casfne.corpora.samples import read_index
 from casfne.corpora.split import rows_of, split_subjects
 from casfne.errors import guard
-from casfne.images import write_text
+from casfne.files import write_text
 
 OUT = Path("data/split.json")
 

@@ -1,7 +1,13 @@
-"""Stage train: samples of the training people -> data/model/model.safetensors."""
+"""Stage train: samples of the training people -> data/model/model.safetensors.
 
+`--write-job FILE` writes the job instead, for `python -m casfne.training FILE` on a machine that has the samples.
+"""
+
+import argparse
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dvclive import Live
@@ -11,52 +17,63 @@ from casfne import config
 from casfne.corpora.samples import INDEX, read_index
 from casfne.corpora.split import rows_of
 from casfne.errors import guard
-from casfne.model.checkpoints import save_weights
 from casfne.provenance import code_version, file_sha256, fingerprint
-from casfne.training.calibrate import calibration_people, fit_confidence
-from casfne.training.loop import about, read_checkpoint, train
+from casfne.training import fleet
+from casfne.training import job as jobs
+from casfne.training.calibrate import calibration_people
+from casfne.training.loop import Report, read_checkpoint
 
-SAMPLES, SPLIT, OUT, LOG = Path("data/samples"), Path("data/split.json"), Path("data/model"), "data/train_log"
-LOG_EVERY = 10
+SAMPLES, SPLIT, OUT, LOG = Path("data/samples"), Path("data/split.json"), Path("data/model"), Path("data/train_log")
+CODE = ("model", "training", "corpora/samples.py", "normals.py")
 
 
 @guard
 def main() -> None:
     """Train, or go on where an interrupted run of the same settings, data and code stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write-job", type=Path)
+    to_file, job = parser.parse_args().write_job, make_job()
+    if to_file:
+        return job.write(to_file)
+    run = fleet.run if job.settings.replicas > 1 else jobs.run
+    return run(job, Reporter(LOG.absolute(), job))
+
+
+def make_job() -> jobs.Job:
+    """The job that params.yaml, the samples and the split describe."""
     settings = config.load("params.yaml", "train")
     rows = rows_of(read_index(SAMPLES), json.loads(SPLIT.read_text()), "train")
-    made_by = fingerprint(
-        {
-            "settings": dataclasses.asdict(settings),
-            "data": [file_sha256(SAMPLES / INDEX), file_sha256(SPLIT)],
-            "code": code_version("model", "training", "corpora/samples.py", "normals.py", "images.py"),
-        }
-    )
+    data = [file_sha256(SAMPLES / INDEX), file_sha256(SPLIT)]
+    made_by = fingerprint({"settings": dataclasses.asdict(settings), "data": data, "code": code_version(*CODE)})
     held, used = calibration_people(rows)
-    checkpoint = OUT / "checkpoint.pt"
-    columns = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"))
-    saved = read_checkpoint(checkpoint, made_by)
-    if saved:
-        print(f"going on at step {saved['step']}", flush=True)
-    with (
-        Live(LOG, resume=saved is not None, dvcyaml=None, save_dvc_exp=False) as live,
-        Progress(*columns, TimeRemainingColumn()) as bar,
-    ):
-        total = sum(part.steps for part in settings.chosen.schedule)
-        task = bar.add_task("train", total=total, loss=float("nan"))
+    pairs = [[*zip(part["archive"], part["light"].tolist(), strict=True)] for part in (used, held)]
+    about = {"images": len(used), "people": int(used["subject"].nunique()), "sources": sorted(set(used["source"]))}
+    return jobs.Job(settings, str(SAMPLES), *pairs, about, str(OUT), made_by)
 
-        def report(step: int, losses: dict[str, float]) -> None:
-            bar.update(task, completed=step, loss=losses["loss"])
-            if step % LOG_EVERY == 0 or step == total:
+
+@dataclasses.dataclass(frozen=True)
+class Reporter:
+    """Losses to DVCLive under ``log``, and a progress bar."""
+
+    log: Path
+    job: jobs.Job
+
+    @contextmanager
+    def __call__(self) -> Iterator[Report]:
+        columns = BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn()
+        if saved := read_checkpoint(self.job.checkpoint, self.job.made_by):
+            print(f"going on at step {saved['step']}", flush=True)
+        live = Live(str(self.log), resume=bool(saved), dvcyaml=None, save_dvc_exp=False)
+        with live, Progress(*columns) as bar:
+            task = bar.add_task("train", total=self.job.settings.chosen.steps, loss=float("nan"))
+
+            def report(step: int, losses: dict[str, float]) -> None:
+                bar.update(task, completed=step, loss=losses["loss"])
                 live.step = step
                 for name, value in losses.items():
                     live.log_metric(f"train/{name}", value)
 
-        network = train(settings, SAMPLES, used, checkpoint, made_by, report)
-        confidence = fit_confidence(network, SAMPLES, held)
-        facts = about(settings, made_by, used) | {"confidence": confidence}
-        save_weights(OUT / "model.safetensors", network, facts)
-    checkpoint.unlink()
+            yield report
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from test_authors import release, saved
 from typer.testing import CliRunner
 
 from casfne.cli import app, condition
 from casfne.errors import InputError
 from casfne.images import read_image, to_uint8, write_image
 from casfne.model.cascade import Cascade, CascadeConfig
-from casfne.model.checkpoints import save_weights
+from casfne.model.checkpoints import load_weights, save_weights
 from casfne.normals import recognise_frame, sphere
 from casfne.stereo.solve import predict
 
@@ -45,7 +46,9 @@ def weights(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["stereo"], ["label"], ["query"], ["show"]])
+@pytest.mark.parametrize(
+    "command", [[], ["stereo"], ["label"], ["query"], ["show"], ["model-info"], ["import-checkpoint"], ["export"]]
+)
 def test_help_teaches(command):
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0 and "Usage" in result.output
@@ -163,3 +166,37 @@ def test_query_refuses_what_it_cannot_do(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             condition(text)
+
+
+def test_model_info_counts_the_network_and_names_the_origin(weights):
+    plain = CliRunner().invoke(app, ["model-info"])
+    assert plain.exit_code == 0
+    assert all(text in plain.output for text in ("18,102,758", "11,767,683", "3.57 G", "7.31 G", "29.28 M"))
+    of_weights = CliRunner().invoke(app, ["model-info", str(weights)])
+    assert "F = 4, fusion cat" in of_weights.output and '"confidence"' in of_weights.output
+
+
+def test_the_authors_checkpoint_is_imported_and_labels_can_use_it(tmp_path):
+    source, out = saved(tmp_path / "epoch_500.pth", release(4)), tmp_path / "weights.safetensors"
+    done = CliRunner().invoke(app, ["import-checkpoint", str(source), "--out", str(out), "--frame", "opengl", "--half"])
+    assert done.exit_code == 0 and "F = 4, T = 2" in done.output
+    network, about = load_weights(out)
+    assert network.config.refinements == 2 and about["epoch"] == 500
+    other = casfne("import-checkpoint", source, "--out", tmp_path / "b.safetensors", "--frame", "up")
+    assert other.returncode == 1 and "frame 'up'" in other.stderr and other.stderr.count("\n") == 1
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "pt2", "safetensors"])
+def test_export_writes_every_kind(weights, tmp_path, suffix):
+    out = tmp_path / f"model.{suffix}"
+    done = CliRunner().invoke(app, ["export", "--weights", str(weights), "--out", str(out)])
+    assert done.exit_code == 0 and f"{out.stat().st_size / 1e6:.1f} MB" in done.output
+    if suffix == "safetensors":
+        assert out.stat().st_size < 0.55 * weights.stat().st_size and load_weights(out)[1]["confidence"] == [9.0, 1.0]
+
+
+def test_an_export_of_another_kind_is_refused(weights, tmp_path):
+    done = casfne("export", "--weights", weights, "--out", tmp_path / "model.trt")
+    assert done.returncode == 1 and "expected a name in .onnx or .pt2" in done.stderr
+    assert not (tmp_path / "model.trt").exists()

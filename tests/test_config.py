@@ -22,7 +22,7 @@ def test_both_profiles_are_a_switch_away():
     train = config.load(PARAMS, "train")
     paper = train.profiles["paper"]
     assert train.chosen is train.profiles["demo"]
-    assert paper.width == 32 and paper.schedule == (config.Step(256, 8, 500000, 1e-4),)
+    assert paper.width == 32 and paper.schedule == (config.Step(256, 8, 500000, 1e-4, 1e-4),)
     assert (train.refinements, train.weight_rec, train.weight_tv, train.weight_adv) == (2, 1.0, 0.002, 0.0001)
 
 
@@ -79,3 +79,31 @@ def test_impossible_values_are_named(tmp_path):
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match=r"simulate\.people: 0, expected at least 1"):
         config.load(path, "simulate")
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("rec_pixels", "face", r"train\.rec_pixels: 'face', expected mask or all"),
+        ("variation", "tv", r"train\.variation: 'tv', expected isotropic or anisotropic"),
+        ("replicas", 3, r"train\.replicas: 3 cannot share batches of 4"),
+        ("log_every", 0, r"train\.log_every: 0, expected at least 1"),
+        ("demo.ema", 1.0, r"ema 1\.0 \(from 0, below 1\)"),
+        ("demo.clip_norm", -1, r"clip_norm -1\.0 \(from 0\)"),
+        ("demo.schedule", [], "an empty schedule"),
+        ("demo.size", 100, "size a multiple of 32 from 64 on"),
+        ("demo.augment", "flip", r"train\.profiles\.demo\.augment: expected tuple, got 'flip'"),
+    ],
+)
+def test_impossible_trainings_are_named(tmp_path, key, value, message):
+    content = yaml.safe_load(PARAMS.read_text())
+    place = content["train"]
+    if key == "demo.size":
+        place, key = place["profiles"]["demo"]["schedule"][0], "size"
+    elif key.startswith("demo."):
+        place, key = place["profiles"]["demo"], key.removeprefix("demo.")
+    place[key] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=message):
+        config.load(path, "train")

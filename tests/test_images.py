@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from casfne import images
+from casfne import files, images
 from casfne.errors import InputError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -100,8 +100,8 @@ def test_the_crop_convention():
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
-    images.write_text(path, "old")
-    with pytest.raises(RuntimeError), images.atomic_open(path) as file:
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.atomic_open(path) as file:
         file.write(b"half of the n")
         raise RuntimeError
     assert path.read_text() == "old"

@@ -14,7 +14,8 @@ import pytest
 import ray
 from numpy.typing import NDArray
 
-from casfne import images, normals, table
+from casfne import files, images, normals, table
+from casfne.cluster import connected
 from casfne.corpora.catalogue import open_inputs
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
@@ -77,7 +78,7 @@ def run_fleet(photos: list[Photo], out: Path, make: type[StandIn] = StandIn, **o
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """One Ray for all tests of the session: starting it takes seconds."""
-    with fleet._connected(None):
+    with connected(None):
         yield
 
 
@@ -226,7 +227,7 @@ def test_a_detector_model_that_cannot_be_used_is_refused_by_name(tmp_path: Path)
 
 def write_plan(out: Path, wanted: list[shards.Shard]) -> None:
     for shard in wanted:
-        with images.atomic_open(out / shard.part) as file:
+        with files.atomic_open(out / shard.part) as file:
             table.write(file, [], {"fingerprint": shard.fingerprint})
 
 

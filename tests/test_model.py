@@ -1,8 +1,7 @@
-"""The cascade: shapes, gradients, determinism, sizes of the paper; checkpoints; the predictor."""
+"""The cascade: shapes, gradients, fusions, sizes of the paper; checkpoints."""
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,7 +11,7 @@ from casfne.errors import InputError
 from casfne.model.cascade import Cascade, CascadeConfig, build, count_parameters
 from casfne.model.checkpoints import load_weights, save_weights
 from casfne.model.discriminator import Discriminator
-from casfne.model.predictor import as_crops, choose_device, choose_precision
+from casfne.model.fusion import FUSIONS
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +49,56 @@ def test_refinements_are_the_same_block_again(network):
     assert not torch.equal(four[1], four[2])
 
 
-def test_gradients_reach_every_parameter():
-    network = Cascade(CascadeConfig(width=4, refinements=1))
+@pytest.mark.parametrize("fusion", list(FUSIONS))
+def test_gradients_reach_every_parameter(fusion):
+    network = Cascade(CascadeConfig(width=4, refinements=1, fusion=fusion))
     sum(stage.square().mul(torch.rand_like(stage)).sum() for stage in network(torch.rand(2, 3, 64, 64))).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().sum() > 0 or ".bias" in name, name
 
 
-def test_the_prediction_is_deterministic(weights):
-    crop = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
-    first, second = (casfne.load(weights, "cpu", "fp32").predict(crop) for _ in range(2))
-    assert (first == second).all()
+@pytest.mark.parametrize("fusion", list(FUSIONS))
+def test_every_level_hears_both_kinds_of_features(fusion):
+    """Of each fusion: what comes out changes with the normal features, and with the structure features, of a level."""
+    torch.manual_seed(0)
+    decoder = Cascade(CascadeConfig(width=4, refinements=1, fusion=fusion)).refinement.eval()
+    structure = [torch.rand(2, c, 64 >> i, 64 >> i) for i, c in enumerate((64, 64, 128, 256, 512))]
+    z = torch.rand(2, 32, 4, 4)
+    whole = decoder(decoder.share(structure), z)
+    assert not torch.allclose(whole, decoder(decoder.share(structure), torch.rand_like(z)), atol=1e-4)
+    for level in range(5):
+        other = list(structure)
+        other[level] = torch.rand_like(other[level])
+        assert not torch.allclose(whole, decoder(decoder.share(other), z), atol=1e-5), level
+    alone = decoder(decoder.share([s[:1] for s in structure]), z[:1])
+    assert torch.allclose(whole[:1], alone, atol=1e-5)  # one image does not hear of another
+
+
+def test_adain_gives_the_structure_the_normal_features_statistics():
+    fuse = FUSIONS["adain"](8, 16)
+    normal, structure = torch.randn(2, 8, 6, 6) * 3 + 1, torch.rand(2, 16, 6, 6)
+    joined = fuse(normal, fuse.share(structure))
+    assert joined.shape == (2, fuse.channels, 6, 6) and torch.equal(joined[:, :8], normal)
+    taken, given = joined[:, 8:], normal.repeat_interleave(2, 1)
+    assert torch.allclose(taken.mean((2, 3)), given.mean((2, 3)), atol=1e-4)
+    assert torch.allclose(taken.std((2, 3)), given.std((2, 3)), rtol=1e-3)
+    corner = [c.flatten(2) for c in (taken, structure)]  # the same pattern, rescaled
+    assert all(
+        torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.999 for a, b in zip(corner[0][0], corner[1][0], strict=True)
+    )
+
+
+def test_feature_modulation_scales_and_shifts():
+    fuse = FUSIONS["fmm"](8, 16)
+    normal, structure = torch.randn(2, 8, 6, 6), torch.rand(2, 16, 6, 6)
+    scale, shift = fuse.modulate(structure).chunk(2, 1)
+    assert torch.allclose(fuse(normal, fuse.share(structure)), normal * (1 + scale) + shift, atol=1e-6)
+
+
+def test_an_unknown_fusion_is_named():
+    with pytest.raises(InputError, match="fusion 'add': expected one of cat, adain, fmm"):
+        CascadeConfig(fusion="add")
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 65, 64), (1, 1, 64, 64), (3, 64, 64)])
@@ -136,6 +173,35 @@ def test_spoilt_checkpoints_are_named(weights, spoil, message):
         load_weights(weights)
 
 
+def test_half_precision_files_are_half_as_large(network, weights, tmp_path):
+    path = tmp_path / "half.safetensors"
+    save_weights(path, network, {}, half=True)
+    assert path.stat().st_size < 0.55 * weights.stat().st_size
+    again, _ = load_weights(path)
+    kept, stored = network.state_dict(), again.state_dict()
+    assert all(stored[name].dtype == kept[name].dtype for name in kept)
+    assert all(torch.equal(stored[n], kept[n]) for n in kept if kept[n].ndim <= 1)  # biases and norms stay fp32
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert angles(again(image)[-1], network(image)[-1]).mean() < 0.1
+
+
+def angles(a, b):
+    """Degrees between unit normals [B, 3, H, W]."""
+    return torch.rad2deg(2 * torch.asin(((a - b).norm(dim=1) / 2).clamp(max=1)))
+
+
+@pytest.mark.parametrize("config", ['{"width": 4, "refinements": 2, "normalisation": "none"}', '{"depth": 3}'])
+def test_weights_of_another_version_are_named(weights, config):
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        metadata = file.metadata() | {"config": config}
+    save_file(load_file(weights), weights, metadata)
+    with pytest.raises(InputError, match="this version's is width, refinements, normalisation, fusion"):
+        load_weights(weights)
+
+
 def test_foreign_files_are_not_weights(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"nonsense, but long enough to have a header")
@@ -153,45 +219,5 @@ def test_metadata_says_frame_and_configuration(weights):
 
     with safe_open(weights, "pt") as file:
         metadata = file.metadata()
-    assert metadata["frame"] == "opengl"
-    assert json.loads(metadata["config"]) == {"width": 4, "refinements": 2, "normalisation": "none"}
-
-
-def test_the_python_face(weights):
-    predictor = casfne.load(weights, device="cpu", precision="fp32")
-    one = np.random.default_rng(1).integers(0, 256, (300, 200, 3), np.uint8)
-    square = np.random.default_rng(2).integers(0, 256, (256, 256, 3), np.uint8)
-    both = predictor.predict([one, square])
-    assert both.shape == (2, 256, 256, 3) and both.dtype == np.float32
-    assert np.allclose(predictor.predict(one), both[:1], atol=1e-5)
-    assert predictor.predict([]).shape == (0, 256, 256, 3)
-    stages = predictor.network(torch.from_numpy(square).permute(2, 0, 1)[None] / 255)
-    assert len(stages) == 3
-    assert np.allclose(stages[-1][0].detach().permute(1, 2, 0).numpy(), both[1], atol=1e-4)
-    assert predictor.expected_error(np.array([4.0])) == pytest.approx([4.0])
-    assert len(predictor.sha256) == 64 and predictor.name == "tiny"
-
-
-@pytest.mark.parametrize(
-    "bad", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), "face.png", np.zeros((4, 4, 4), np.uint8)]
-)
-def test_what_is_no_picture_is_refused(bad):
-    with pytest.raises(ValueError, match="expected uint8 RGB"):
-        as_crops([bad])
-
-
-def test_devices_and_precisions_are_checked():
-    cpu = choose_device("cpu")
-    assert choose_precision("auto", cpu) in ("fp32", "bf16")
-    with pytest.raises(InputError, match="expected auto, fp32 or bf16"):
-        choose_precision("fp16", cpu)
-    for name in ("gpu", "cuda:99"):
-        with pytest.raises(InputError, match=f"device '{name}'"):
-            choose_device(name)
-
-
-def test_bf16_stays_close_to_fp32(weights):
-    crop = np.random.default_rng(3).integers(0, 256, (1, 256, 256, 3), np.uint8)
-    full, half = (casfne.load(weights, "cpu", p).predict(crop) for p in ("fp32", "bf16"))
-    assert np.abs(full - half).mean() < 0.05
-    assert np.linalg.norm(half, axis=-1) == pytest.approx(1, abs=1e-4)
+    assert metadata["frame"] == "opengl" and metadata["code_version"].startswith(f"{casfne.__version__}+")
+    assert json.loads(metadata["config"]) == {"width": 4, "refinements": 2, "normalisation": "none", "fusion": "cat"}

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from casfne import images, normals, table
+from casfne import files, images, normals, table
 from casfne.normals import sphere
 
 
@@ -39,7 +39,7 @@ def rows(corpus: str, count: int) -> list[dict]:
 def labels(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("labels")
     for corpus, count in (("celeba", 150), ("ffhq", 5)):
-        with images.atomic_open(out / f"corpus={corpus}" / "part-00000.parquet") as file:
+        with files.atomic_open(out / f"corpus={corpus}" / "part-00000.parquet") as file:
             table.write(file, rows(corpus, count), {"fingerprint": "abc"})
     (out / "_summary.json").write_text("{}")
     return out

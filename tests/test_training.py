@@ -1,24 +1,45 @@
-"""Losses against closed forms, augmentation, resuming, learning."""
+"""Losses against closed forms and finite differences, batches, resuming, learning, several processes, bare machines."""
 
 import dataclasses
+import subprocess
+import sys
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pandas as pd
 import pytest
+import ray
 import torch
 from conftest import ROOT
+from torchvision.models import resnet18
 
 from casfne import config
+from casfne.cluster import connected
 from casfne.corpora.samples import read_sample, write_archive
-from casfne.normals import angle_deg, sphere
+from casfne.errors import InputError
+from casfne.model.cascade import Cascade, CascadeConfig
+from casfne.model.checkpoints import load_weights
+from casfne.normals import sphere
+from casfne.provenance import file_sha256
+from casfne.training import fleet
 from casfne.training.calibrate import calibration_people, fit_confidence, fit_line
-from casfne.training.dataset import Order, Samples, augment, to_tensors
-from casfne.training.loop import start, take_step, train
-from casfne.training.losses import adversarial_loss, cosine_loss, discriminator_loss, total_variation
+from casfne.training.dataset import Order, Samples, unpack
+from casfne.training.job import Job, run
+from casfne.training.loop import as_numbers, pixel_weights, prepare, rate_at, start, take_step, train
+from casfne.training.losses import (
+    adversarial_loss,
+    anisotropic_variation,
+    cosine_loss,
+    discriminator_loss,
+    isotropic_variation,
+)
 
 
 def constant(vector, size=4, batch=1):
     return torch.tensor(vector, dtype=torch.float32).view(1, 3, 1, 1).expand(batch, 3, size, size)
+
+
+# --- losses ---
 
 
 def test_cosine_loss_closed_form():
@@ -37,12 +58,70 @@ def test_cosine_loss_sees_the_mask_alone():
     assert cosine_loss([-truth], truth, torch.zeros(1, 1, 4, 4)) == 0
 
 
-def test_total_variation_closed_form():
-    ramp = torch.zeros(1, 3, 5, 4)
-    ramp[0, 0] = torch.arange(4.0)  # rises by 1 a column, by 1/2 in N / 2 + 0.5
-    assert total_variation([ramp]) == pytest.approx(5 * 3 * 0.5 / 20)
-    assert total_variation([ramp, ramp.transpose(2, 3)]) == pytest.approx(2 * 5 * 3 * 0.5 / 20)
-    assert total_variation([constant([0, 0, 1])]) == 0
+def test_parts_of_a_batch_add_up_to_the_whole():
+    truth, weight = constant([0, 0, 1], batch=2), torch.rand(2, 1, 4, 4)
+    stages = [torch.nn.functional.normalize(torch.randn(2, 3, 4, 4), dim=1)]
+    parts = [cosine_loss([stages[0][i : i + 1]], truth[:1], weight[i : i + 1], weight.sum()) for i in range(2)]
+    assert sum(parts) == pytest.approx(float(cosine_loss(stages, truth, weight)), rel=1e-5)
+
+
+def test_pixels_count_as_the_settings_say():
+    batch = {"mask": torch.tensor([1.0, 1, 0]).view(1, 1, 1, 3), "trust": torch.tensor([1.0, 0.5, 1]).view(1, 1, 1, 3)}
+    settings = small(1)
+    assert pixel_weights(batch, settings).flatten().tolist() == [1, 1, 0]
+    assert pixel_weights(batch, dataclasses.replace(settings, trust_weighting=True)).flatten().tolist() == [1, 0.5, 0]
+    everywhere = pixel_weights(batch, dataclasses.replace(settings, rec_pixels="all"))
+    assert everywhere.flatten().tolist() == [1, 1, 1]
+    truth = constant([0, 0, 1])[..., :1, :3] * batch["mask"]  # the release: no truth off the mask, a cost of 1 there
+    assert cosine_loss([constant([0, 0, 1])[..., :1, :3]], truth, everywhere) == pytest.approx(1 / 3)
+
+
+def ramp():
+    """x grows by 1 a column over four columns: by 1/2 in N / 2 + 0.5."""
+    n = torch.zeros(1, 3, 5, 4)
+    n[0, 0] = torch.arange(4.0)
+    return n
+
+
+def test_the_releases_variation_closed_form():
+    assert anisotropic_variation([ramp()]) == pytest.approx(5 * 3 * 0.5 / 20)
+    assert anisotropic_variation([ramp(), ramp().transpose(2, 3)]) == pytest.approx(2 * 5 * 3 * 0.5 / 20)
+    assert anisotropic_variation([constant([0, 0, 1])]) == 0
+
+
+def test_the_papers_variation_closed_form():
+    assert isotropic_variation([ramp()]) == pytest.approx(5 * 3 * 0.5 / 20, rel=1e-4)
+    assert isotropic_variation([constant([0, 0, 1])]) < 1e-5
+    both = torch.zeros(1, 3, 4, 4)
+    both[0, 0], both[0, 1] = torch.arange(4.0) * 3, torch.arange(4.0)[:, None] * 4  # gradient of length 2.5
+    inner = 9 * 2.5 + 3 * 1.5 + 3 * 2.0  # the last row and column know one direction alone
+    assert isotropic_variation([both]) == pytest.approx(inner / 16, rel=1e-4)
+
+
+def test_only_the_papers_variation_is_the_same_in_every_direction():
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    slopes = [torch.stack([x * c + y * s, 0 * x, 0 * x])[None] for c, s in ((1.0, 0.0), (0.5**0.5, 0.5**0.5))]
+    straight, slanted = (float(isotropic_variation([n])) for n in slopes)
+    assert slanted == pytest.approx(straight, rel=0.02)
+    straight, slanted = (float(anisotropic_variation([n])) for n in slopes)
+    assert slanted == pytest.approx(2**0.5 * straight, rel=0.02)
+
+
+def test_gradients_agree_with_finite_differences():
+    torch.manual_seed(1)
+    n, truth = (torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=grad) for grad in (True, False))
+    weight = torch.rand(2, 1, 4, 4).double()
+    for loss in (isotropic_variation, anisotropic_variation, lambda stages: cosine_loss(stages, truth, weight)):
+        assert torch.autograd.gradcheck(lambda v, loss=loss: loss([v, v * 0.5]), n)
+
+
+def test_the_adversarial_gradient_agrees_with_finite_differences():
+    torch.manual_seed(1)
+    judge, n, direction = torch.nn.Conv2d(3, 1, 1), torch.randn(2, 3, 4, 4, requires_grad=True), torch.randn(2, 3, 4, 4)
+    (slope,) = torch.autograd.grad(adversarial_loss(judge, [n]), n)
+    ahead, behind = (adversarial_loss(judge, [n.detach() + step * direction]) for step in (1e-2, -1e-2))
+    numeric = (ahead - behind).item() / 2e-2
+    assert (slope * direction).sum().item() == pytest.approx(numeric, rel=1e-2)
 
 
 def test_adversarial_terms_closed_form():
@@ -54,6 +133,7 @@ def test_adversarial_terms_closed_form():
     softplus = lambda v: float(np.log1p(np.exp(v)))  # noqa: E731
     assert adversarial_loss(Says(), [fake, real]) == pytest.approx(softplus(2) + softplus(-2))
     assert discriminator_loss(Says(), [fake, fake], real) == pytest.approx(softplus(-2), rel=1e-5)
+    assert discriminator_loss(Says(), [fake, real], real) == pytest.approx((softplus(-2) * 1.5 + softplus(2) / 2) / 2)
 
 
 def test_the_discriminators_loss_spares_the_generator():
@@ -63,74 +143,95 @@ def test_the_discriminators_loss_spares_the_generator():
     assert fake.grad is None and net.weight.grad is not None
 
 
+# --- batches ---
+
+
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
     """Six captures of a sphere under one light each: what a network can learn in a few steps."""
     root = tmp_path_factory.mktemp("samples")
     n, mask = sphere(256)
-    rows = []
     for i in range(6):
         light = np.array([0.5 - 0.2 * i, 0.3, 0.8])
         image = np.repeat((np.clip(n @ light, 0, 1) * 255 * mask).astype(np.uint8)[..., None], 3, -1)
         write_archive(
             root / f"{i}.npz", image[None], {"normal": n, "mask": mask, "trust": mask * 0.5, "albedo": mask * 1.0}
         )
-        rows.append(
-            {"sample_id": f"{i}_im0", "archive": f"{i}.npz", "light": 0, "subject": f"{i:04d}", "source": "sphere"}
-        )
-    return root, pd.DataFrame(rows)
+    return root, [(f"{i}.npz", 0) for i in range(6)]
 
 
-def test_a_mirrored_sample_stays_true(samples):
+def test_batches_keep_frame_and_scale(samples):
     root, rows = samples
-    sample = read_sample(root, rows["archive"][0], 0)
-    n, mask = sphere(256)
-    mirrored = 0
-    for seed in range(8):
-        again = augment(sample, np.random.default_rng(seed))
-        assert angle_deg(again.normal, n)[mask].max() < 0.1  # a sphere mirrored is a sphere
-        brighter_left = again.image[..., 0][:, :128].mean() > again.image[..., 0][:, 128:].mean()
-        mirrored += brighter_left
-    assert 0 < mirrored < 8
-
-
-def test_tensors_keep_the_frame(samples):
-    root, rows = samples
-    batch = to_tensors(read_sample(root, rows["archive"][0], 0), 64)
-    assert batch["image"].shape == (3, 64, 64) and batch["mask"].shape == (1, 64, 64)
-    inside = batch["mask"][0] > 0
-    assert torch.allclose(batch["normal"].norm(dim=0)[inside], torch.tensor(1.0), atol=1e-4)
-    assert batch["normal"][1, 4, 32] > 0.7  # top of the picture: y > 0
-    assert float(batch["trust"][0, 32, 32]) == pytest.approx(0.5, abs=0.01)
+    stored = torch.utils.data.default_collate([Samples(root, rows)[0, 5], Samples(root, rows)[1, 6]])
+    assert stored["image"].dtype == torch.uint8 and stored["seed"].tolist() == [5, 6]
+    batch = prepare(stored, torch.device("cpu"), (), 64)
+    assert batch["image"].shape == (2, 3, 64, 64) and batch["mask"].shape == (2, 1, 64, 64)
+    inside = batch["mask"][:, 0] > 0
+    assert torch.allclose(batch["normal"].norm(dim=1)[inside], torch.tensor(1.0), atol=1e-4)
+    assert batch["normal"][0, 1, 4, 32] > 0.7  # top of the picture: y > 0
+    assert float(batch["trust"][0, 0, 32, 32]) == pytest.approx(0.5, abs=0.01)
+    whole = unpack(stored, torch.device("cpu"))
+    sample = read_sample(root, *rows[1])
+    assert np.allclose(whole["normal"][1].permute(1, 2, 0), sample.normal, atol=1e-6)
+    assert np.array_equal(np.rint(whole["image"][1].permute(1, 2, 0) * 255), sample.image)
 
 
 def test_order_depends_on_seed_and_step_alone():
-    schedule = (config.Step(64, 4, 3, 1e-3), config.Step(128, 2, 2, 1e-3))
+    schedule = (config.Step(64, 4, 3, 1e-3, 1e-3), config.Step(128, 2, 2, 1e-3, 1e-3))
     whole = list(Order(10, schedule, seed=1))
     assert len(whole) == 5 == len(Order(10, schedule, seed=1))
     assert list(Order(10, schedule, seed=1, start=2)) == whole[2:]
     assert list(Order(10, schedule, seed=2)) != whole
-    assert [len(b) for b in whole] == [4, 4, 4, 2, 2] and whole[3][0][1] == 128
+    assert [len(b) for b in whole] == [4, 4, 4, 2, 2]
+    assert len({row for row, _ in whole[0]}) == 4  # no image twice in a batch that the images can fill
+    halves = [list(Order(10, schedule, seed=1, rank=rank, world=2)) for rank in range(2)]
+    for batch, one, other in zip(whole, *halves, strict=True):
+        assert sorted(one + other) == sorted(batch) and len(one) == len(other)
 
 
-def small(steps, **changes):
+def test_a_missing_light_is_named(samples):
+    root, rows = samples
+    with pytest.raises(InputError, match="not a sample archive with light 3"):
+        Samples(root, [(rows[0][0], 3)])[0, 0]
+
+
+# --- the loop ---
+
+
+def small(steps, size=64, rate=2e-3, augment=(), clip_norm=0.0, ema=0.0, **changes):
     settings = config.load(ROOT / "params.yaml", "train")
-    profile = config.Profile(4, "random", (config.Step(64, 4, steps, 2e-3),))
-    return dataclasses.replace(
-        settings, profiles={"demo": profile}, refinements=1, precision="fp32", device="cpu", **changes
-    )
+    schedule = (config.Step(size, 4, steps, rate, rate),)
+    profile = config.Profile(4, "random", tuple(augment), clip_norm, ema, schedule)
+    kept = {"profiles": {"demo": profile}, "refinements": 1, "precision": "fp32", "device": "cpu", "log_every": 1}
+    return dataclasses.replace(settings, **(kept | changes))
+
+
+def quietly(settings, samples, checkpoint, made_by="a", report=lambda *_: None):
+    return train(settings, *samples, checkpoint, made_by, report).network
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 def test_training_learns_a_sphere(samples, tmp_path):
-    root, rows = samples
     losses = []
-    train(small(30), root, rows, tmp_path / "c.pt", "a", lambda _, numbers: losses.append(numbers["rec"]))
+    trained = train(small(30), *samples, tmp_path / "c.pt", "a", lambda _, numbers: losses.append(numbers["rec"]))
     assert len(losses) == 30 and np.mean(losses[-5:]) < 0.4 * np.mean(losses[:3])
+    assert trained.steps_per_s > 0 and 0 < trained.waiting_share < 1 and not trained.network.training
+
+
+@pytest.mark.parametrize("fusion", ["adain", "fmm"])
+def test_every_fusion_trains(samples, tmp_path, fusion):
+    losses = []
+    settings = small(12, fusion=fusion, variation="isotropic", augment=["roll", "flip"], clip_norm=1.0)
+    quietly(settings, samples, tmp_path / "c.pt", report=lambda _, numbers: losses.append(numbers["rec"]))
+    assert np.isfinite(losses).all() and np.mean(losses[-3:]) < 0.8 * np.mean(losses[:2])
 
 
 def test_resuming_after_a_kill_changes_nothing(samples, tmp_path):
-    root, rows = samples
-    settings = small(6, checkpoint_every=2)
+    settings = small(6, checkpoint_every=2, ema=0.9, augment=["flip", "noise"])
+    losses = {"whole": {}, "cut": {}}
 
     class Killed(Exception):
         pass
@@ -139,25 +240,75 @@ def test_resuming_after_a_kill_changes_nothing(samples, tmp_path):
         if step == 5:
             raise Killed
 
-    whole = train(settings, root, rows, tmp_path / "whole.pt", "a", lambda *_: None)
+    whole = quietly(settings, samples, tmp_path / "whole.pt", report=losses["whole"].__setitem__)
     with pytest.raises(Killed):
-        train(settings, root, rows, tmp_path / "cut.pt", "a", kill_at_5)
-    steps = []
-    resumed = train(settings, root, rows, tmp_path / "cut.pt", "a", lambda step, _: steps.append(step))
-    assert steps == [5, 6]
-    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(a, b), name
+        quietly(settings, samples, tmp_path / "cut.pt", report=kill_at_5)
+    resumed = quietly(settings, samples, tmp_path / "cut.pt", report=losses["cut"].__setitem__)
+    assert losses["cut"] == {step: losses["whole"][step] for step in (5, 6)}
+    assert same(whole, resumed)
 
 
 def test_a_stale_checkpoint_is_not_taken_up(samples, tmp_path):
-    root, rows = samples
-    train(small(2, checkpoint_every=1), root, rows, tmp_path / "c.pt", "old settings", lambda *_: None)
-    steps = []
-    train(small(2, checkpoint_every=1), root, rows, tmp_path / "c.pt", "new settings", lambda s, _: steps.append(s))
+    settings, path, steps = small(2, checkpoint_every=1), tmp_path / "c.pt", []
+    quietly(settings, samples, path, "old settings")
+    quietly(settings, samples, path, "new settings", lambda s, _: steps.append(s))
     assert steps == [1, 2]
-    (tmp_path / "c.pt").write_bytes(b"cut")
-    train(small(1), root, rows, tmp_path / "c.pt", "new settings", lambda s, _: steps.append(s))
+    path.write_bytes(b"cut")
+    quietly(small(1), samples, path, "new settings", lambda s, _: steps.append(s))
     assert steps == [1, 2, 1]
+
+
+def test_the_log_is_as_frequent_as_asked(samples, tmp_path):
+    steps = []
+    quietly(small(5, log_every=2), samples, tmp_path / "c.pt", report=lambda s, _: steps.append(s))
+    assert steps == [2, 4, 5]
+
+
+def test_workers_change_nothing(samples, tmp_path):
+    settings = small(3, augment=["crop", "tone", "jpeg"])
+    alone = quietly(settings, samples, tmp_path / "a.pt")
+    assert same(alone, quietly(dataclasses.replace(settings, workers=2), samples, tmp_path / "b.pt"))
+
+
+def test_the_rate_falls_along_half_a_cosine():
+    part = config.Step(64, 4, 100, 1e-3, 1e-4)
+    assert [rate_at(part, i) for i in (0, 50, 100)] == pytest.approx([1e-3, 5.5e-4, 1e-4])
+    assert rate_at(config.Step(64, 4, 100, 1e-3, 1e-3), 77) == 1e-3
+
+
+def test_a_clipped_gradient_is_short(samples):
+    batch = unpack(torch.utils.data.default_collate([Samples(*samples)[i, 0] for i in range(2)]), torch.device("cpu"))
+    for limit in (0.0, 1e-3):
+        settings = small(1, clip_norm=limit)
+        state = start(settings, torch.device("cpu"))
+        take_step(state, state.network, batch, settings)
+        length = torch.stack([p.grad.norm() for p in state.network.parameters()]).norm()
+        assert (length <= 1.001e-3) == bool(limit)
+
+
+def test_the_kept_weights_are_the_moving_average(samples, tmp_path):
+    seen = []
+    settings = small(3, ema=0.5)
+    state = start(settings, torch.device("cpu"))
+    expected = state.network.initial.head.weight.detach().clone()
+    stored = torch.utils.data.default_collate([Samples(*samples)[i, 0] for i in range(2)])
+    for step in range(3):
+        take_step(state, state.network, prepare(stored, torch.device("cpu"), (), 64), settings)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * state.network.initial.head.weight.detach()
+        state.step += 1
+        seen.append(torch.allclose(state.average.initial.head.weight, expected, atol=1e-7))
+    assert all(seen) and not torch.equal(state.average.initial.head.weight, state.network.initial.head.weight)
+    counters = [n.structure.parts[0][1].num_batches_tracked for n in (state.average, state.network)]
+    assert counters[0] == counters[1] == 3
+
+
+def test_without_averaging_the_last_weights_are_kept(samples):
+    settings = small(1)
+    state = start(settings, torch.device("cpu"))
+    stored = torch.utils.data.default_collate([Samples(*samples)[i, 0] for i in range(2)])
+    take_step(state, state.network, prepare(stored, torch.device("cpu"), (), 64), settings)
+    assert same(state.network, state.average)
 
 
 def test_what_lies_off_the_mask_does_not_reach_the_discriminator():
@@ -174,23 +325,137 @@ def test_what_lies_off_the_mask_does_not_reach_the_discriminator():
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., 16:48] = 1
     batch = {"image": torch.rand(1, 3, 64, 64), "normal": constant([0, 0, 1], 64), "mask": mask, "trust": mask}
-    take_step(state, batch, small(1))
-    assert len(seen) == 1 + 2 * 2  # the truth once, both stages for each of the two players
+    take_step(state, state.network, batch, small(1))
+    assert [len(normals) for normals in seen] == [1 + 2, 2]  # truth and both stages; then both stages again
     assert all(not (normals * (1 - mask)).any() and (normals * mask).any() for normals in seen)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(samples, tmp_path):
-    root, rows = samples
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        train(small(3, weight_rec=float("nan")), root, rows, tmp_path / "c.pt", "a", lambda *_: None)
+        quietly(small(3, weight_rec=float("nan")), samples, tmp_path / "c.pt")
+    assert not (tmp_path / "c.pt").exists()
+    with pytest.raises(FloatingPointError, match="step 7"):
+        as_numbers({"loss": torch.tensor(float("inf"))}, 7)
 
 
-def test_calibration_people_are_kept_out(samples):
+@pytest.fixture(scope="module")
+def local_ray():
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import a test
+    with connected(None):
+        yield
+
+
+def test_two_processes_do_what_one_does(samples, tmp_path, local_ray):
+    """Ray Train over gloo on two CPU workers: the same losses and weights as one process with the same batches."""
+    settings = small(3, augment=["flip", "noise"], checkpoint_every=2)
+    jobs = {world: job(samples, tmp_path / str(world), settings, replicas=world) for world in (1, 2)}
+    run(jobs[1], FileLog(tmp_path / "1.txt"))
+    fleet.run(jobs[2], FileLog(tmp_path / "2.txt"))
+    one, two = (np.loadtxt(tmp_path / f"{world}.txt") for world in (1, 2))
+    assert one.shape == two.shape == (3, 5)
+    assert np.allclose(one[0], two[0], rtol=1e-5)  # before Adam, which divides by gradients, magnifies rounding
+    assert np.allclose(one, two, rtol=2e-3)
+    (first, _), (second, _) = (load_weights(jobs[world].weights) for world in (1, 2))
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert (first(image)[-1] - second(image)[-1]).abs().mean() < 0.01
+    assert not jobs[2].checkpoint.exists()
+
+
+def test_what_stops_one_process_is_raised(samples, tmp_path, local_ray):
+    with pytest.raises(Exception, match="lower the learning rate"):
+        fleet.run(job(samples, tmp_path, small(1, weight_rec=float("nan")), replicas=2), FileLog(tmp_path / "log.txt"))
+
+
+@dataclasses.dataclass(frozen=True)
+class FileLog:
+    path: object
+
+    @contextmanager
+    def __call__(self):
+        yield self.write
+
+    def write(self, step, losses):
+        with open(self.path, "a") as file:
+            print(*losses.values(), file=file)
+
+
+# --- jobs ---
+
+
+def job(samples, out, settings, held=(), **changes):
+    root, rows = samples
+    out.mkdir(exist_ok=True)
+    settings = dataclasses.replace(settings, **changes)
+    return Job(settings, str(root), rows, list(held), {"people": 6}, str(out), "a fingerprint")
+
+
+def test_a_job_leaves_weights_that_say_what_made_them(samples, tmp_path):
+    work = job(samples, tmp_path / "out", small(2), held=samples[1][:3])
+    run(work, lambda: nullcontext(lambda *_: None))
+    _, about = load_weights(work.weights)
+    assert about["people"] == 6 and about["encoder"] == "random" and about["seed"] == 7
+    assert about["made_by"] == "a fingerprint" and len(about["confidence"]) == 2
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.safetensors"]
+
+
+def test_an_encoder_from_a_file_is_named_with_its_hash(samples, tmp_path, capsys):
+    path = tmp_path / "resnet.pth"
+    torch.save(resnet18().state_dict(), path)
+    settings = small(1)
+    profile = dataclasses.replace(settings.chosen, encoder=str(path))
+    work = job(samples, tmp_path / "out", dataclasses.replace(settings, profiles={"demo": profile}))
+    run(work, lambda: nullcontext(lambda *_: None))
+    network, about = load_weights(work.weights)
+    assert about["encoder"] == str(path) and about["encoder_sha256"] == file_sha256(path)
+    assert network.config.normalisation == "imagenet"
+    assert f"E_f starts from {path} weights" in capsys.readouterr().out
+
+
+def test_jobs_round_trip_and_bad_ones_are_named(samples, tmp_path):
+    work = job(samples, tmp_path, small(2, augment=["flip"]))
+    work.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json") == work
+    for text, message in (("{}", "settings"), ("no JSON", "not a training job"), ('{"settings": {}}', "missing")):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(
+            InputError, match=f"bad.json: not a training job.*{message}" if message != "not a training job" else message
+        ):
+            Job.read(tmp_path / "bad.json")
+    with pytest.raises(InputError, match="'rol'"):
+        job(samples, tmp_path, small(2, augment=["rol"]))
+    with pytest.raises(InputError, match="no images"):
+        job((samples[0], []), tmp_path, small(2))
+
+
+ALONE = """
+import sys
+for absent in ("cv2", "pandas", "pyarrow", "ray", "yaml", "rich", "typer", "dvc", "dvclive", "scipy", "matplotlib"):
+    sys.modules[absent] = None  # importing it raises ModuleNotFoundError
+from casfne.training.__main__ import main
+main()
+"""
+
+
+def test_a_bare_machine_can_train(samples, tmp_path):
+    """Without OpenCV, pandas, Ray, YAML, ...: what a rented GPU machine has is torch, torchvision and NumPy."""
+    work = job(samples, tmp_path, small(2, augment=["crop", "jpeg"]), held=samples[1][:2])
+    work.write(tmp_path / "job.json")
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(tmp_path / "job.json")], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "step 2: loss" in done.stdout and "of the time waiting for data" in done.stdout and work.weights.is_file()
+
+
+# --- calibration ---
+
+
+def test_calibration_people_are_kept_out():
     rows = pd.DataFrame({"subject": [f"{i // 2:04d}" for i in range(40)], "light": 0})
     held, used = calibration_people(rows)
     assert set(held["subject"]) == {"0000", "0010"} and not set(held["subject"]) & set(used["subject"])
     assert len(held) + len(used) == 40
-    assert calibration_people(samples[1])[0].empty  # too few people to spare one
+    assert calibration_people(rows.head(6))[0].empty  # too few people to spare one
 
 
 def test_the_calibration_line():
@@ -200,18 +465,7 @@ def test_the_calibration_line():
 
 
 def test_confidence_of_a_network_without_refinements_is_its_mean_error(samples):
-    from casfne.model.cascade import Cascade, CascadeConfig
-
     root, rows = samples
-    base, slope = fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), root, rows.head(3))
+    base, slope = fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), root, rows[:3])
     assert slope == 0 and 0 < base < 180
-    assert fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), root, rows.head(0)) is None
-
-
-def test_samples_read_only_what_is_asked(samples):
-    root, rows = samples
-    assert len(Samples(root, rows)) == 6
-    plain = Samples(root, rows)[(0, 256, None)]
-    assert (plain["image"][0] * 255).round().max() <= 255
-    with pytest.raises(ValueError, match="not a sample archive with light 3"):
-        read_sample(root, rows["archive"][0], 3)
+    assert fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), root, []) is None

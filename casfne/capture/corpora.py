@@ -19,7 +19,8 @@ from torch import Tensor
 from casfne.capture.heads import build_head, sample_expression, sample_person
 from casfne.capture.raster import Camera
 from casfne.capture.shading import Surface, observe, rotation, sample_skin, shade
-from casfne.images import atomic_open, encode_image, linear_to_srgb, to_uint8, write_image, write_text
+from casfne.files import atomic_open, write_text
+from casfne.images import encode_image, linear_to_srgb, to_uint8, write_image
 from casfne.normals import direction_from_zenith
 
 # streams of random numbers: people of the corpora are never those of the captures (stream 0)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from casfne.capture.heads import LANDMARKS_68, MID_FOREHEAD, Expression, Person, build_head, sample_expression
 from casfne.capture.raster import Camera
 from casfne.capture.shading import Skin, Surface, observe, rotation, shade
-from casfne.images import atomic_open, to_uint8, write_image, write_text
+from casfne.files import atomic_open, write_text
+from casfne.images import to_uint8, write_image
 from casfne.normals import direction_from_zenith
 
 DISTANCE = 2.0  # metres from the camera to the middle of the head

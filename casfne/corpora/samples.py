@@ -7,14 +7,17 @@ An archive (`<subject>_<session>.npz`, nothing pickled) holds `image_0` .. `imag
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from casfne.errors import InputError
-from casfne.images import atomic_open
+from casfne.files import atomic_open
 from casfne.normals import normalise
+
+if TYPE_CHECKING:
+    import pandas as pd  # training reads archives on machines without it; whoever reads the index imports it
 
 INDEX = "index.parquet"
 
@@ -40,30 +43,37 @@ def write_archive(path: Path, images: NDArray[np.uint8], truth: dict[str, NDArra
         np.savez(file, **arrays)
 
 
-def read_sample(root: Path | str, archive: str, light: int) -> Sample:
-    """The image under one light and the truth of its capture; only those arrays are read."""
+def read_stored(root: Path | str, archive: str, light: int) -> dict[str, NDArray[Any]]:
+    """image, normal, mask and trust of one image as the archive holds them; only those arrays are read."""
     path = Path(root) / archive
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Sample(
-                arrays[f"image_{light}"],
-                normalise(arrays["normal"]),
-                arrays["mask"],
-                arrays["trust"].astype(np.float32) / 255,
-            )
+            names = {"image": f"image_{light}", "normal": "normal", "mask": "mask", "trust": "trust"}
+            return {name: arrays[stored] for name, stored in names.items()}
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a sample archive with light {light} ({error})") from None
 
 
+def read_sample(root: Path | str, archive: str, light: int) -> Sample:
+    """The image under one light and the truth of its capture."""
+    stored = read_stored(root, archive, light)
+    trust = (stored["trust"] / 255).astype(np.float32)
+    return Sample(stored["image"], normalise(stored["normal"]), stored["mask"], trust)
+
+
 def write_index(root: Path | str, rows: list[dict[str, object]]) -> None:
     """Write the index of ``root``, sorted by `sample_id`."""
+    import pandas as pd
+
     table = pd.DataFrame(rows).sort_values("sample_id", ignore_index=True)
     with atomic_open(Path(root) / INDEX) as file:
         table.to_parquet(file, index=False)
 
 
-def read_index(root: Path | str) -> pd.DataFrame:
+def read_index(root: Path | str) -> "pd.DataFrame":
     """The index: sample_id, archive, light, subject, session, source, ... one row for each image."""
+    import pandas as pd
+
     path = Path(root) / INDEX
     try:
         return pd.read_parquet(path)

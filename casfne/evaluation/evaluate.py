@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from casfne.corpora.samples import Sample, read_sample
 from casfne.evaluation.metrics import masked_errors, summarise
 from casfne.images import SIZE
-from casfne.model.predictor import Predictor
+from casfne.model.predictor import CascadePredictor
 from casfne.normals import normalise
 
 
@@ -25,7 +25,7 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: CascadePredictor,
     root: Path | str,
     test: pd.DataFrame,
     train: pd.DataFrame,
@@ -72,7 +72,7 @@ def _metrics(pooled: dict[str, list[NDArray]], per_image: pd.DataFrame, images: 
 
 
 def predictions(
-    predictor: Predictor, root: Path | str, rows: pd.DataFrame, batch: int
+    predictor: CascadePredictor, root: Path | str, rows: pd.DataFrame, batch: int
 ) -> Iterator[tuple[dict[str, Any], Sample, NDArray[np.float32]]]:
     """Each row of the index with its sample and the stages [T + 1, 256, 256, 3] predicted for it."""
     records = rows.to_dict("records")

@@ -12,8 +12,8 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from casfne import images, table
+from casfne import files, table
+from casfne.cluster import connected
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
 from casfne.labelling import faces
 from casfne.labelling import label as steps
 from casfne.labelling.shards import Shard, Summary, clear, finish, plan, survey
 
-_LOCAL_STORE = 1 << 30  # bytes; backpressure keeps the shards in flight below it
 _RETRIES = 1  # of a shard whose worker died: Ray's default would chase an image that kills workers for ever
 
 MakePredictor = Callable[[], steps.Predictor]
@@ -121,7 +121,7 @@ def label(
     todo, obsolete = survey(out, shards, overwrite)
     actors = min(actors, max(len(todo), 1))
     job = _Job(out.absolute(), Path.cwd(), make_predictor, identity, detector, batch, actors, gpu)
-    with _connected(address) if todo else nullcontext():
+    with connected(address) if todo else nullcontext():
         clear(obsolete)
         failures = _label_shards(todo, job, _counter(shards, todo, progress))
     return finish(out, shards, failures)
@@ -142,27 +142,6 @@ def _counter(shards: Sequence[Shard], todo: Sequence[Shard], progress: Progress 
 
 
 # --- Ray ---
-
-
-@contextmanager
-def _connected(address: str | None) -> Iterator[None]:
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its errors include warnings that cannot be heeded
-    target = address or os.environ.get("RAY_ADDRESS") or "local"
-    local: dict[str, Any] = (
-        {"object_store_memory": _LOCAL_STORE, "include_dashboard": False} if target == "local" else {}
-    )
-    try:
-        ray.init(target, log_to_driver=False, logging_level=logging.ERROR, **(local if target == "local" else {}))
-    except (ConnectionError, ValueError) as error:
-        raise InputError(f"no Ray cluster at {target}: {error}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _label_shards(todo: Sequence[Shard], job: _Job, count: Callable[[int], None]) -> dict[str, str]:
@@ -289,7 +268,7 @@ def _write(block: pa.Table, job: _Job) -> pa.Table:
     failure = ""
     try:
         rows = [steps.to_row(labelled, job.identity) for labelled in _payload(block)]
-        with images.atomic_open(job.out / part) as file:
+        with files.atomic_open(job.out / part) as file:
             table.write(file, rows, {"fingerprint": mark})
     except OSError as error:  # a full disk, say: the driver reports it
         failure = str(error)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from casfne import images, table
+from casfne import files, table
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
 from casfne.labelling.faces import Detector
@@ -125,7 +125,7 @@ def finish(out: Path, shards: Sequence[Shard], failures: dict[str, str]) -> Summ
     summary = _summarise(out, shards, failures)
     if not summary.missing:
         marker = asdict(summary) | {"fingerprint": fingerprint([s.fingerprint for s in shards])}
-        images.write_text(out / SUMMARY, json.dumps(marker, indent=1) + "\n")
+        files.write_text(out / SUMMARY, json.dumps(marker, indent=1) + "\n")
     return summary
 
 

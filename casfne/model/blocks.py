@@ -4,12 +4,15 @@ Feature pyramids are lists from fine to coarse: index 0 at 1/2 of the picture, i
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 from torchvision.models.resnet import ResNet
+
+from casfne.model.fusion import FUSIONS
 
 STRUCTURE_CHANNELS = (64, 64, 128, 256, 512)
 
@@ -71,26 +74,34 @@ class NormalEncoder(nn.Module):
     def forward(self, normals: Tensor) -> Tensor:
         x = self.down[0](normals)
         for i in range(1, 5):
-            x = self.down[i](F.leaky_relu(x, 0.2))
+            x = self.down[i](F.leaky_relu_(x, 0.2))
             if i < 4:
                 x = self.norm[i - 1](x)
         return x
 
 
 class RefinementDecoder(nn.Module):
-    """D_cn: z and the structure features, concatenated, to the next normals (paper eq. 3), raw [B, 3, H, W]."""
+    """D_cn: z and the structure features, fused at every level, to the next normals (paper eq. 3), raw [B, 3, H, W]."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, fusion: str) -> None:
         super().__init__()
-        skips = STRUCTURE_CHANNELS[::-1]
         outputs = (8 * width, 4 * width, 2 * width, 2 * width)
-        inputs = [a + b for a, b in zip(skips, (8 * width, *outputs), strict=True)]
+        normal_channels = (8 * width, *outputs)
+        fusions = [FUSIONS[fusion](n, s) for n, s in zip(normal_channels, STRUCTURE_CHANNELS[::-1], strict=True)]
+        inputs = [fuse.channels for fuse in fusions]
+        self.fuse: Any = nn.ModuleList(fusions)
         self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in zip(inputs, (*outputs, 3), strict=True))
         self.norm = nn.ModuleList(nn.BatchNorm2d(o) for o in outputs)
 
-    def forward(self, structure: list[Tensor], z: Tensor) -> Tensor:
-        """E_f's features, fine to coarse, and z to raw normals."""
-        x = torch.cat([structure[4], z], 1)
-        for i, skip in enumerate(structure[3::-1]):
-            x = torch.cat([self.norm[i](self.up[i](F.relu(x))), skip], 1)
-        return self.up[4](F.relu(x))
+    def share(self, structure: list[Tensor]) -> list[Any]:
+        """What every refinement takes from E_f's features (fine to coarse), coarse to fine: computed once an image."""
+        return [fuse.share(s) for fuse, s in zip(self.fuse, structure[::-1], strict=True)]
+
+    def forward(self, shared: list[Any], z: Tensor) -> Tensor:
+        """What `share` gave, and z, to raw normals."""
+        x = z
+        for i, up in enumerate(self.up):
+            x = up(F.relu(self.fuse[i](x, shared[i])))
+            if i < len(self.norm):
+                x = self.norm[i](x)
+        return x

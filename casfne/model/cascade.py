@@ -10,23 +10,28 @@ from torchvision.models.resnet import ResNet
 
 from casfne.errors import InputError
 from casfne.model.blocks import InitialDecoder, NormalEncoder, RefinementDecoder, StructureEncoder
+from casfne.model.fusion import FUSIONS
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class CascadeConfig:
-    """``width`` F of the decoders, ``refinements`` T, and what is taken off the input: "none" or "imagenet"."""
+    """``width`` F of the decoders, ``refinements`` T, what is taken off the input ("none" or "imagenet"), and how
+    normal and structure features are fused ("cat", "adain" or "fmm")."""
 
     width: int = 32
     refinements: int = 2
     normalisation: str = "none"
+    fusion: str = "cat"
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.refinements < 0:
             raise InputError(f"width {self.width} and refinements {self.refinements}: at least 1 and 0")
         if self.normalisation not in ("none", "imagenet"):
             raise InputError(f"normalisation {self.normalisation!r}: expected none or imagenet")
+        if self.fusion not in FUSIONS:
+            raise InputError(f"fusion {self.fusion!r}: expected one of {', '.join(FUSIONS)}")
 
     def as_dict(self) -> dict[str, int | str]:
         """Plain values, for a checkpoint's metadata."""
@@ -48,7 +53,7 @@ class Cascade(nn.Module):
         self.structure = StructureEncoder(resnet)
         self.initial = InitialDecoder(config.width)
         self.normal_encoder = NormalEncoder(config.width)
-        self.refinement = RefinementDecoder(config.width)
+        self.refinement = RefinementDecoder(config.width, config.fusion)
         imagenet = config.normalisation == "imagenet"
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if imagenet else ((0.0,) * 3, (1.0,) * 3)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -58,10 +63,12 @@ class Cascade(nn.Module):
         """All stages, t = 0 first. ``refinements`` overrides the configured T for this call."""
         if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % 32 or image.shape[3] % 32:
             raise ValueError(f"expected [B, 3, H, W] with H and W multiples of 32, got {tuple(image.shape)}")
+        steps = self.config.refinements if refinements is None else refinements
         structure = self.structure((image - self.mean) / self.std)
         stages = [to_normals(self.initial(structure))]
-        for _ in range(self.config.refinements if refinements is None else refinements):
-            stages.append(to_normals(self.refinement(structure, self.normal_encoder(stages[-1]))))
+        shared = self.refinement.share(structure) if steps else []
+        for _ in range(steps):
+            stages.append(to_normals(self.refinement(shared, self.normal_encoder(stages[-1]))))
         return stages
 
 

@@ -10,28 +10,38 @@ from safetensors.torch import save
 from torch import nn
 
 from casfne.errors import InputError
-from casfne.images import atomic_open
+from casfne.files import atomic_open
 from casfne.model.cascade import Cascade, CascadeConfig
+from casfne.provenance import code_version
 
 
-def save_weights(path: Path | str, network: Cascade, about: dict[str, Any]) -> None:
-    """Write the weights, whole or not at all; ``about`` (plain values) goes to the metadata as JSON."""
-    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+def save_weights(path: Path | str, network: Cascade, about: dict[str, Any], half: bool = False) -> None:
+    """Write the weights, whole or not at all; ``about`` (plain values) goes to the metadata as JSON.
+
+    ``half``: convolutions in fp16, which halves the file; biases and batch norms stay fp32.
+    """
+    tensors = {k: _stored(v, half) for k, v in network.state_dict().items()}
     metadata = {
         "format": "casfne",
         "frame": "opengl",
         "config": json.dumps(network.config.as_dict()),
+        "code_version": code_version(),
         "about": json.dumps(about),
     }
     with atomic_open(path) as file:
         file.write(save(tensors, metadata))
 
 
+def _stored(tensor: torch.Tensor, half: bool) -> torch.Tensor:
+    kept = tensor.half() if half and tensor.ndim > 1 else tensor
+    return kept.detach().cpu().contiguous()
+
+
 def load_weights(path: Path | str) -> tuple[Cascade, dict[str, Any]]:
     """The network in evaluation mode, float32, on the CPU, and what is known about it.
 
-    Raises InputError naming the file: missing, no safetensors, not ours, or tensors that are missing, extra,
-    misshaped or not finite.
+    Raises InputError naming the file: missing, no safetensors, not ours, a configuration that this version does
+    not know, or tensors that are missing, extra, misshaped or not finite.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such weights")
@@ -43,12 +53,16 @@ def load_weights(path: Path | str) -> tuple[Cascade, dict[str, Any]]:
         raise InputError(f"{path}: not a safetensors file ({error})") from None
     if metadata.get("format") != "casfne":
         raise InputError(f"{path}: safetensors, but not written by casfne")
-    network = Cascade(CascadeConfig(**json.loads(metadata["config"])))
-    _fill(network, tensors, str(path))
+    config, expected = json.loads(metadata["config"]), CascadeConfig().as_dict()
+    if config.keys() != expected.keys():  # of another version: the names of tensors may agree and not their meaning
+        raise InputError(f"{path}: configuration {', '.join(config)}, this version's is {', '.join(expected)}")
+    network = Cascade(CascadeConfig(**config))
+    fill(network, tensors, str(path))
     return network.eval(), json.loads(metadata["about"])
 
 
-def _fill(network: nn.Module, tensors: dict[str, torch.Tensor], path: str) -> None:
+def fill(network: nn.Module, tensors: dict[str, torch.Tensor], path: str) -> None:
+    """Give ``network`` these tensors; InputError naming ``path`` when names, shapes or values are not right."""
     expected = network.state_dict()
     for verb, names in (("missing", expected.keys() - tensors), ("unknown", tensors.keys() - expected)):
         if names:

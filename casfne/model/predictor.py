@@ -1,39 +1,47 @@
 """From face crops to normals: one object that holds the network, its device and its precision."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from casfne.errors import InputError
-from casfne.images import SIZE, centre_crop
+from casfne.images import SIZE, Crop, centre_crop
 from casfne.model.cascade import Cascade
 from casfne.model.checkpoints import load_weights
+from casfne.model.devices import DTYPES, choose_device, choose_precision
+from casfne.model.fused import fuse
+from casfne.normals import normalise
 from casfne.provenance import code_version, file_sha256
 
-PRECISIONS = ("fp32", "bf16")
+CPU_CHUNK = 4  # crops at once on a CPU: their features stay in its cache, which a batch of 8 already overflows
 
 
-def load(name_or_path: str | Path, device: str = "auto", precision: str = "auto") -> "Predictor":
+def load(
+    name_or_path: str | Path, device: str = "auto", precision: str = "auto", compiled: bool = False
+) -> "CascadePredictor":
     """A predictor from a weights file. InputError, in one line, where there is none.
 
     ``device``: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1". ``precision``: "auto" (bf16 where
-    the device computes it natively), "fp32", "bf16".
+    the device computes it natively), "fp32", "bf16", "fp16". ``compiled``: through `torch.compile`, which takes
+    a minute and wants a C++ compiler; benchmarks/inference.md says what it gains.
     """
     path = Path(name_or_path)
     if not path.is_file():
         raise InputError(f"no weights at {path}: `make repro` trains data/model/model.safetensors; or name yours")
     network, about = load_weights(path)
     chosen = choose_device(device)
-    return Predictor(network, path.stem, file_sha256(path), about, chosen, choose_precision(precision, chosen))
+    precision = choose_precision(precision, chosen)
+    return CascadePredictor(network, path.stem, file_sha256(path), about, chosen, precision, compiled)
 
 
-class Predictor:
-    """The cascade, ready for uint8 RGB crops. ``network`` is the torch module on ``device``."""
+class CascadePredictor:
+    """The cascade, ready for uint8 RGB crops. ``network`` is its fused form (`fuse`) on ``device``:
+    images [B, 3, H, W] in 0..1 to T + 1 unit normals [B, 3, H, W], float32."""
 
     def __init__(
         self,
@@ -43,8 +51,10 @@ class Predictor:
         about: dict[str, Any],
         device: torch.device,
         precision: str,
+        compiled: bool = False,
     ) -> None:
-        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self.network = fuse(network, DTYPES[precision]).to(device)
+        self._compute = torch.compile(self.network) if compiled else self.network
         self.name, self.sha256, self.about = name, sha256, about
         self.device, self.precision = device, precision
         self.refinements = network.config.refinements
@@ -60,14 +70,31 @@ class Predictor:
         parts = [self.predict_stages(crops[i : i + batch])[:, -1] for i in range(0, len(crops), batch)]
         return np.concatenate(parts) if parts else np.zeros((0, SIZE, SIZE, 3), np.float32)
 
+    def predict_at_source(
+        self, photos: Sequence[NDArray[np.uint8]], crops: Sequence[Crop] | None = None, batch: int = 8
+    ) -> list[NDArray[np.float32]]:
+        """Unit normals in the photographs' own pixels, float32 [H, W, 3] each; (0, 0, 0) outside its crop.
+
+        ``photos``: uint8 RGB [H, W, 3]. ``crops``: where the face is in each (`images.crop_from_points`);
+        default: the centre square.
+        """
+        windows = [centre_crop(*p.shape[:2]) for p in photos] if crops is None else crops
+        normals = self.predict([window.apply(photo) for photo, window in zip(photos, windows, strict=True)], batch)
+        pasted = (w.paste(n, *p.shape[:2]) for p, w, n in zip(photos, windows, normals, strict=True))
+        return [normalise(normal) for normal in pasted]
+
     def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """All stages, float32 [N, T + 1, 256, 256, 3], of uint8 [N, 256, 256, 3], computed in one go."""
+        """All stages, float32 [N, T + 1, 256, 256, 3], of uint8 [N, 256, 256, 3]; on a GPU computed in one go."""
         if crops.ndim != 4 or crops.shape[1:] != (SIZE, SIZE, 3) or crops.dtype != np.uint8:
             raise ValueError(f"expected uint8 [N, {SIZE}, {SIZE}, 3], got {crops.dtype} {crops.shape}")
-        image = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            stages = torch.stack(self.network(image.float() / 255), 1)  # [N, T + 1, 3, 256, 256]
-        return stages.permute(0, 1, 3, 4, 2).cpu().numpy()
+        images = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2)
+        chunk = CPU_CHUNK if self.device.type == "cpu" else max(len(images), 1)
+        with torch.inference_mode():
+            return torch.cat([self._stages(part) for part in images.split(chunk)]).numpy()
+
+    def _stages(self, images: Tensor) -> Tensor:
+        stages = self._compute(images.to(self.device).float() / 255)
+        return torch.stack(stages, 1).permute(0, 1, 3, 4, 2).cpu()  # [N, T + 1, 256, 256, 3]
 
     def expected_error(self, last_move_deg: NDArray) -> NDArray[np.float64]:
         """Expected mean angular error in degrees of faces whose last refinement moved by ``last_move_deg``.
@@ -87,37 +114,3 @@ def as_crops(images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> NDArray
             raise ValueError(f"image {i}: expected uint8 RGB [H, W, 3], got {came}")
     crops = [i if i.shape[:2] == (SIZE, SIZE) else centre_crop(*i.shape[:2]).apply(i) for i in many]
     return np.stack(crops) if crops else np.zeros((0, SIZE, SIZE, 3), np.uint8)
-
-
-def choose_device(device: str) -> torch.device:
-    """ "auto" or a torch device name as a device; InputError for one that is not there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"device {device!r}: expected auto, cpu, cuda or cuda:N") from None
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {device!r}: there are {torch.cuda.device_count()} CUDA devices")
-    return chosen
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """ "auto" as what ``device`` computes natively: bf16 where it can, else fp32."""
-    if precision == "auto":
-        return "bf16" if _has_bf16(device) else "fp32"
-    if precision not in PRECISIONS:
-        raise InputError(f"precision {precision!r}: expected auto, {' or '.join(PRECISIONS)}")
-    return precision
-
-
-def _has_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    features = torch.cpu.get_capabilities()
-    return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Mixed precision on ``device`` for "bf16"; nothing for "fp32"."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()

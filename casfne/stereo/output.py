@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from casfne.images import to_uint8, write_array, write_image, write_text
+from casfne.files import write_array, write_text
+from casfne.images import to_uint8, write_image
 from casfne.normals import encode, recognise_frame
 from casfne.stereo.captures import Capture
 from casfne.stereo.solve import Surface

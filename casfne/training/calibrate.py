@@ -1,22 +1,24 @@
 """How far the cascade's own movement tells its error: a line, fitted on people kept out of training."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from casfne.corpora.samples import read_sample
 from casfne.evaluation.metrics import masked_errors
-from casfne.images import SIZE
 from casfne.model.cascade import Cascade
-from casfne.training.dataset import to_tensors
+from casfne.training.dataset import Batch, Samples, unpack
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEWEST_PEOPLE = 8  # of the training set; with fewer nobody is spared
 
 
-def calibration_people(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def calibration_people(rows: "pd.DataFrame") -> "tuple[pd.DataFrame, pd.DataFrame]":
     """(held, used) rows of the training index: every tenth person is held out for calibration, at least one."""
     people = sorted(rows["subject"].unique())
     held = people[::10] if len(people) >= FEWEST_PEOPLE else []
@@ -24,16 +26,17 @@ def calibration_people(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows[is_held].reset_index(drop=True), rows[~is_held].reset_index(drop=True)
 
 
-def fit_confidence(network: Cascade, root: Path | str, rows: pd.DataFrame) -> list[float] | None:
-    """[base, slope] of error_deg = base + slope * last_move_deg over the images of ``rows``; None without them.
+def fit_confidence(network: Cascade, root: Path | str, rows: Sequence[tuple[str, int]]) -> list[float] | None:
+    """[base, slope] of error_deg = base + slope * last_move_deg over the images ``rows`` (archive, light); None
+    without them.
 
     Means over the masked pixels of each image. A negative slope (a noisy fit: more movement cannot mean less
     error) or a network without refinements gives the mean error alone.
     """
-    if rows.empty:
+    if not rows:
         return None
-    pairs = [_move_and_error(network, root, a, i) for a, i in zip(rows["archive"], rows["light"], strict=True)]
-    moves, errors = np.array(pairs).T
+    samples = Samples(root, rows)
+    moves, errors = np.array([_move_and_error(network, samples[i, 0]) for i in range(len(rows))]).T
     return fit_line(moves, errors)
 
 
@@ -46,11 +49,11 @@ def fit_line(moves: NDArray, errors: NDArray) -> list[float]:
     return [float(np.mean(errors)), 0.0]
 
 
-def _move_and_error(network: Cascade, root: Path | str, archive: str, light: int) -> tuple[float, float]:
-    sample = read_sample(root, archive, light)
+def _move_and_error(network: Cascade, stored: Batch) -> tuple[float, float]:
     device = next(network.parameters()).device
+    batch = unpack({name: values[None] for name, values in stored.items()}, device)
     with torch.inference_mode():
-        stages = network(to_tensors(sample, SIZE)["image"][None].to(device))
-    before, last = (n[0].permute(1, 2, 0).cpu().numpy() for n in ([stages[0], *stages])[-2:])
-    move = masked_errors(last, before, sample.mask)
-    return float(move.mean()), float(masked_errors(last, sample.normal, sample.mask).mean())
+        stages = network(batch["image"])
+    before, last, truth = (n[0].permute(1, 2, 0).cpu().numpy() for n in (*[stages[0], *stages][-2:], batch["normal"]))
+    mask = batch["mask"][0, 0].cpu().numpy() > 0
+    return float(masked_errors(last, before, mask).mean()), float(masked_errors(last, truth, mask).mean())

@@ -1,34 +1,41 @@
 """The training loop: the cascade against its discriminator, resumable to the step."""
 
+import copy
+import math
 import pickle
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from casfne.config import Train
-from casfne.images import atomic_open
+from casfne.config import Step, Train
+from casfne.files import atomic_open
 from casfne.model.cascade import Cascade, CascadeConfig, build
+from casfne.model.devices import autocast, choose_device, choose_precision
 from casfne.model.discriminator import Discriminator
-from casfne.model.predictor import autocast, choose_device, choose_precision
-from casfne.training.dataset import Batch, Order, Samples, loader
-from casfne.training.losses import adversarial_loss, cosine_loss, discriminator_loss, total_variation
+from casfne.training.augment import augment, resize_batch
+from casfne.training.dataset import Batch, Order, Samples, loader, unpack
+from casfne.training.losses import TOTAL_VARIATION, adversarial_loss, cosine_loss, discriminator_loss
+from casfne.training.parallel import average_gradients, mean_over_processes, rank_and_world, share_batch_norms
 
 Report = Callable[[int, dict[str, float]], None]
+Forward = Callable[[Tensor], list[Tensor]]
+FIRST_STEPS = 10  # an average over 1 / (1 - decay) steps would remember the random start for too long: see `_average`
 
 
 @dataclass
 class State:
-    """All that a step changes: both networks, both optimisers, how many steps were taken."""
+    """All that a step changes: both networks, both optimisers, the average of the weights, the steps taken."""
 
     network: Cascade
     discriminator: Discriminator
     optimiser: torch.optim.Optimizer
     optimiser_d: torch.optim.Optimizer
+    average: Cascade
     step: int = 0
 
     def save(self, path: Path, made_by: str) -> None:
@@ -46,7 +53,20 @@ class State:
             self.step = saved["step"]
 
 
-_PARTS = ("network", "discriminator", "optimiser", "optimiser_d")
+_PARTS = ("network", "discriminator", "optimiser", "optimiser_d", "average")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The network, in evaluation mode, and how the time went: steps/s, and the share of it spent waiting for data.
+
+    The share is of this process's clock. On a GPU, which works on while the process waits, it is an upper limit of
+    the time for which the GPU stood idle. Both are NaN when no step was left to take.
+    """
+
+    network: Cascade
+    steps_per_s: float
+    waiting_share: float
 
 
 def read_checkpoint(path: Path, made_by: str) -> dict[str, Any] | None:
@@ -63,47 +83,98 @@ def start(config: Train, device: torch.device) -> State:
     torch.manual_seed(config.seed)
     profile = config.chosen
     normalisation = "none" if profile.encoder == "random" else "imagenet"
-    network = build(CascadeConfig(profile.width, config.refinements, normalisation), profile.encoder)
-    network = network.to(device).to(memory_format=torch.channels_last)
-    discriminator = Discriminator().to(device)
+    cascade = CascadeConfig(profile.width, config.refinements, normalisation, config.fusion)
+    network = build(cascade, profile.encoder).to(device).to(memory_format=torch.channels_last)
+    share_batch_norms(network)
+    discriminator = Discriminator().to(device).to(memory_format=torch.channels_last)
     return State(
         network,
         discriminator,
         torch.optim.Adam(network.parameters(), weight_decay=5e-5),
         torch.optim.Adam(discriminator.parameters(), weight_decay=5e-4),
+        copy.deepcopy(network).requires_grad_(False),
     )
 
 
 def train(
     config: Train,
     root: Path | str,
-    rows: pd.DataFrame,
+    rows: Sequence[tuple[str, int]],
     checkpoint: Path,
     made_by: str,
     report: Report,
-) -> Cascade:
-    """Train on ``rows`` of the sample index under ``root``; the trained network, in evaluation mode.
+) -> Trained:
+    """Train on the images ``rows`` (archive, light) of the samples under ``root``.
 
     ``checkpoint`` is written every ``config.checkpoint_every`` steps and taken up when ``made_by`` (a
-    fingerprint of all that decides the result) is the same. ``report`` gets the step and its losses.
+    fingerprint of all that decides the result) is the same. ``report`` gets every ``config.log_every``-th step,
+    and the last, with its losses. Under `torch.distributed` this is one of several processes, which share each
+    batch; the first of them writes and reports. FloatingPointError when a loss is not finite.
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     state = start(config, device)
     state.resume(checkpoint, made_by)
-    order = Order(len(rows), config.chosen.schedule, config.seed, state.step)
-    rates = [part.learning_rate for part in config.chosen.schedule for _ in range(part.steps)]
+    rank, world = rank_and_world()
+    parts = [(part, i) for part in config.chosen.schedule for i in range(part.steps)]
+    order = Order(len(rows), config.chosen.schedule, config.seed, state.step, rank, world)
+    batches = _Watched(loader(Samples(root, rows), order, config.workers))
+    forward = torch.compile(state.network) if config.compile else state.network
     state.network.train()
-    for batch in loader(Samples(root, rows), order, config.workers):
-        on_device = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
-        set_learning_rate(state, rates[state.step])
+    for stored in batches:
+        part, position = parts[state.step]
+        set_learning_rate(state, rate_at(part, position))
+        batch = prepare(stored, device, config.chosen.augment, part.size)
         with autocast(device, precision):
-            losses = take_step(state, on_device, config)
+            losses = take_step(state, forward, batch, config)
         state.step += 1
-        if state.step % config.checkpoint_every == 0 or state.step == order.start + len(order):
-            state.save(checkpoint, made_by)
-        report(state.step, losses)
-    return state.network.eval()
+        last = state.step == len(parts)
+        if last or state.step % config.log_every == 0 or state.step % config.checkpoint_every == 0:
+            numbers = as_numbers(losses, state.step)
+            if rank == 0 and (last or state.step % config.log_every == 0):
+                report(state.step, numbers)
+            if rank == 0 and (last or state.step % config.checkpoint_every == 0):
+                state.save(checkpoint, made_by)
+    return Trained(state.average.eval(), batches.rate, batches.waiting_share)
+
+
+class _Watched:
+    """Batches, and how long the loop waited for them. The first, which starts the workers, is not counted."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.batches, self.waited, self.whole, self.count = batches, 0.0, 0.0, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        iterator = iter(self.batches)
+        if (batch := next(iterator, None)) is None:
+            return
+        began = time.perf_counter()
+        while batch is not None:
+            self.count += 1
+            yield batch
+            asked = time.perf_counter()
+            batch = next(iterator, None)
+            self.waited += time.perf_counter() - asked
+            self.whole = time.perf_counter() - began
+
+    @property
+    def rate(self) -> float:
+        return self.count / self.whole if self.whole else math.nan
+
+    @property
+    def waiting_share(self) -> float:
+        return self.waited / self.whole if self.whole else math.nan
+
+
+def prepare(stored: Batch, device: torch.device, kinds: Sequence[str], size: int) -> Batch:
+    """A stored batch on ``device``, augmented by ``kinds``, at ``size`` pixels."""
+    return resize_batch(augment(unpack(stored, device), stored["seed"], kinds), size)
+
+
+def rate_at(part: Step, position: int) -> float:
+    """Learning rate of step ``position`` of a part: half a cosine from its first rate to its last."""
+    fallen = (1 - math.cos(math.pi * position / part.steps)) / 2
+    return part.learning_rate + (part.end_rate - part.learning_rate) * fallen
 
 
 def set_learning_rate(state: State, rate: float) -> None:
@@ -112,46 +183,68 @@ def set_learning_rate(state: State, rate: float) -> None:
         group["lr"] = rate
 
 
-def take_step(state: State, batch: Batch, config: Train) -> dict[str, float]:
-    """One step of both optimisers (eq. 8); the losses as numbers. FloatingPointError when one is not finite."""
-    weight = batch["mask"] * batch["trust"] if config.trust_weighting else batch["mask"]
-    stages = state.network(batch["image"])
-    losses = {"rec": cosine_loss(stages, batch["normal"], weight), "tv": total_variation(stages)}
+def take_step(state: State, forward: Forward, batch: Batch, config: Train) -> dict[str, Tensor]:
+    """One step of both optimisers (eq. 8) and of the average; the losses, which wait for no device.
+
+    ``forward`` is the state's network, or its compiled form.
+    """
+    weight = pixel_weights(batch, config)
+    truth = batch["normal"] * batch["mask"]
+    stages = forward(batch["image"])
+    total = mean_over_processes(weight.sum())
+    losses = {"rec": cosine_loss(stages, truth, weight, total), "tv": TOTAL_VARIATION[config.variation](stages)}
     if config.weight_adv > 0:
         # truth is zero off the mask: predictions there would give themselves away
-        faces, truth = [n * batch["mask"] for n in stages], batch["normal"] * batch["mask"]
+        faces = [n * batch["mask"] for n in stages]
         losses["discriminator"] = _train_discriminator(state, faces, truth)
         state.discriminator.requires_grad_(False)  # the generator's step needs no gradient of its weights
         losses["adv"] = adversarial_loss(state.discriminator, faces)
         state.discriminator.requires_grad_(True)
     weights = {"rec": config.weight_rec, "tv": config.weight_tv, "adv": config.weight_adv}
-    total = torch.stack([weights[k] * v for k, v in losses.items() if k in weights]).sum()
-    if not torch.isfinite(total):
-        raise FloatingPointError(f"step {state.step}: the loss is {total.item()}; lower the learning rate")
-    _descend(state.optimiser, state.network, total)
-    return {"loss": total.item(), **{k: v.item() for k, v in losses.items()}}
+    whole = torch.stack([weights[k] * v for k, v in losses.items() if k in weights]).sum()
+    _descend(state.optimiser, state.network, whole, config.chosen.clip_norm)
+    _average(state, config.chosen.ema)
+    return {"loss": whole.detach(), **{k: v.detach() for k, v in losses.items()}}
+
+
+def pixel_weights(batch: Batch, config: Train) -> Tensor:
+    """What each pixel counts in the reconstruction term, [B, 1, S, S]."""
+    if config.rec_pixels == "all":
+        return torch.ones_like(batch["mask"])
+    return batch["mask"] * batch["trust"] if config.trust_weighting else batch["mask"]
+
+
+def as_numbers(losses: dict[str, Tensor], step: int) -> dict[str, float]:
+    """Losses as numbers, the mean over all processes; FloatingPointError when one is not finite."""
+    values = mean_over_processes(torch.stack(list(losses.values()))).tolist()
+    numbers = dict(zip(losses, values, strict=True))
+    if not all(math.isfinite(v) for v in values):
+        raise FloatingPointError(f"step {step}: losses {numbers}; lower the learning rate")
+    return numbers
 
 
 def _train_discriminator(state: State, stages: list[Tensor], target: Tensor) -> Tensor:
     loss = discriminator_loss(state.discriminator, stages, target)
-    _descend(state.optimiser_d, state.discriminator, loss)
+    _descend(state.optimiser_d, state.discriminator, loss, 0)
     return loss.detach()
 
 
-def _descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
+def _descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor, clip_norm: float) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    average_gradients(network)
+    if clip_norm > 0:
+        nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
     optimiser.step()
 
 
-def about(config: Train, made_by: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """What the weights' metadata says of their origin."""
-    return {
-        "made_by": made_by,
-        "profile": config.profile,
-        "encoder": config.chosen.encoder,
-        "seed": config.seed,
-        "images": len(rows),
-        "people": int(rows["subject"].nunique()),
-        "sources": sorted(set(rows["source"])),
-    }
+@torch.no_grad()
+def _average(state: State, decay: float) -> None:
+    """The exponential moving average of weights and statistics; early on over fewer steps. Decay 0: the weights."""
+    follow = 1 - min(decay, (1 + state.step) / (FIRST_STEPS + state.step))
+    old, new = (list(n.state_dict().values()) for n in (state.average, state.network))
+    floating = [i for i, value in enumerate(old) if value.is_floating_point()]
+    torch._foreach_lerp_([old[i] for i in floating], [new[i] for i in floating], follow)
+    for before, now in zip(old, new, strict=True):
+        if not before.is_floating_point():
+            before.copy_(now)

@@ -5,21 +5,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def cosine_loss(stages: list[Tensor], target: Tensor, weight: Tensor) -> Tensor:
+def cosine_loss(stages: list[Tensor], target: Tensor, weight: Tensor, total: Tensor | None = None) -> Tensor:
     """L_rec (eq. 5): mean of 1 - cos(prediction, target), weighted per pixel, summed over the stages.
 
-    Stages and ``target`` are unit normals [B, 3, H, W]; ``weight`` [B, 1, H, W] is the mask, or mask times
-    trust. All zero weights give 0.
+    Stages and ``target`` are unit normals [B, 3, H, W]; ``weight`` [B, 1, H, W] is the mask, mask times trust, or
+    one everywhere (the form of the authors' release: where ``target`` is (0, 0, 0), off the face, every prediction
+    costs the same 1). ``total``: what the weights sum to, where this is one part of a batch; all zero gives 0.
     """
-    total = weight.sum().clamp_min(1e-6)
-    return torch.stack([((1 - (n * target).sum(1, keepdim=True)) * weight).sum() / total for n in stages]).sum()
+    whole = (weight.sum() if total is None else total).clamp_min(1e-6)
+    return torch.stack([((1 - (n * target).sum(1, keepdim=True)) * weight).sum() / whole for n in stages]).sum()
 
 
-def total_variation(stages: list[Tensor]) -> Tensor:
-    """L_tv (eq. 6, in the anisotropic form of the authors' release), summed over the stages.
+def isotropic_variation(stages: list[Tensor]) -> Tensor:
+    """L_tv as the paper's eq. 6 has it: the length of the gradient of N / 2 + 0.5, over both directions and all
+    channels together, at every pixel; mean over pixels and batch, summed over the stages.
 
-    Absolute forward differences of N / 2 + 0.5 along x and y, summed over the channels and divided by the
-    number of pixels; mean over the batch.
+    Forward differences, zero behind the last row and column. Stages [B, 3, H, W].
+    """
+
+    def one(n: Tensor) -> Tensor:
+        picture = n / 2 + 0.5
+        across = F.pad(picture.diff(dim=3), (0, 1))
+        down = F.pad(picture.diff(dim=2), (0, 0, 0, 1))
+        squared = (across.square() + down.square()).sum(1)
+        return (squared + 1e-12).sqrt().mean()  # the root has no slope at 0
+
+    return torch.stack([one(n) for n in stages]).sum()
+
+
+def anisotropic_variation(stages: list[Tensor]) -> Tensor:
+    """L_tv as the authors' release has it: absolute forward differences of N / 2 + 0.5 along x and along y, summed
+    over the channels; divided by the number of pixels, mean over the batch, summed over the stages [B, 3, H, W].
     """
 
     def one(n: Tensor) -> Tensor:
@@ -30,17 +46,24 @@ def total_variation(stages: list[Tensor]) -> Tensor:
     return torch.stack([one(n) for n in stages]).sum()
 
 
+TOTAL_VARIATION = {"isotropic": isotropic_variation, "anisotropic": anisotropic_variation}
+
+
 def adversarial_loss(discriminator: nn.Module, stages: list[Tensor]) -> Tensor:
     """L_adv of the generator (eq. 7): how little the discriminator is fooled, summed over the stages."""
-    return torch.stack([_logistic(discriminator(n), real=True) for n in stages]).sum()
+    return _per_map(discriminator(torch.cat(stages)), len(stages), real=True).sum()
 
 
 def discriminator_loss(discriminator: nn.Module, stages: list[Tensor], target: Tensor) -> Tensor:
     """Real against fake, the fakes averaged over the stages; no gradient reaches the generator."""
-    fakes = torch.stack([_logistic(discriminator(n.detach()), real=False) for n in stages]).mean()
-    return (_logistic(discriminator(target), real=True) + fakes) / 2
+    logits = discriminator(torch.cat([target, *(n.detach() for n in stages)]))
+    real, fakes = logits[: len(target)], logits[len(target) :]
+    return (_per_map(real, 1, real=True).mean() + _per_map(fakes, len(stages), real=False).mean()) / 2
 
 
-def _logistic(logits: Tensor, real: bool) -> Tensor:
-    """Binary cross-entropy of logits against all real or all fake; softplus is its closed form."""
-    return F.softplus(-logits.float() if real else logits.float()).mean()
+def _per_map(logits: Tensor, stages: int, real: bool) -> Tensor:
+    """Binary cross-entropy of logits [stages * B, ...] against all real or all fake, the mean of each stage.
+
+    softplus is its closed form.
+    """
+    return F.softplus(-logits.float() if real else logits.float()).view(stages, -1).mean(1)

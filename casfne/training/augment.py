@@ -1,0 +1,337 @@
+"""What may happen to a photograph of a face: batched augmentation, wherever the batch lies.
+
+Torch alone: a bare machine with a GPU augments as this one does. A sample draws one row of uniform numbers from its
+own seed, and each kind reads its own columns of it: switching a kind off leaves what the others draw as it was.
+Frame as everywhere (x right, y up, z to the camera); row 0 is the top of the picture. Angles turn
+counter-clockwise as seen in the picture; lengths in the picture are shares of half its side, from its middle.
+"""
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from casfne.errors import InputError
+from casfne.training.jpeg import jpeg, luminance
+
+Batch = dict[str, Tensor]
+
+KINDS = ("crop", "roll", "flip", "colour", "tone", "grey", "noise", "blur", "jpeg", "occlude")
+_GEOMETRIC = ("crop", "roll", "flip")
+_CHANNELS = {"image": 3, "normal": 3, "mask": 1, "trust": 1}
+
+# the share of samples that a kind touches; crop and roll touch all
+_SHARES = {"flip": 0.5, "occlude": 0.25, "blur": 0.4, "tone": 1, "colour": 1, "grey": 0.1, "noise": 0.5, "jpeg": 0.5}
+_SCALE = (0.92, 1.25)  # a tight crop hides background, a loose one leaves the face fewer pixels
+_SHIFT = 0.16  # of half the side: 8 % of the side
+_ROLL_DEG, _MAX_ROLL_DEG = 10.0, 30.0  # standard deviation; beyond the largest, detectors straighten the face
+_OCCLUDER = (0.12, 0.5)  # half axes, of half the side: from a thumb to a raised arm
+_OCCLUDER_CENTRE = 0.8  # largest distance from the middle along each axis, of half the side
+_EDGE = (1.0, 4.0)  # pixels over which an occluder's edge fades across its narrow side: it is not in focus
+_CELLS = 4  # an occluder's texture is a grid of that many colours a side, interpolated
+_SIGMA = (0.3, 2.0)  # pixels: from a sharp lens to one out of focus
+_REDUCTION = (1.0, 3.0)  # times fewer pixels a side: a face of 85 pixels enlarged
+_STOPS = 0.6  # exposure, either way
+_DISPLAY_GAMMA = 2.2  # of sRGB, near enough: light times f is a value times f ** (1 / 2.2)
+_GAMMA = (0.7, 1.4)  # contrast curves of cameras and their users
+_GAINS = (0.85, 1.15)  # white balance, each channel
+_SATURATION = (0.5, 1.3)
+_READ_NOISE, _SHOT_NOISE = 0.02, 0.035  # largest standard deviation, of white: in the dark; of white light alone
+_QUALITY = (30, 95)  # what is found on the web
+
+_TEXTURE = tuple(f"texture_{i}" for i in range(3 * _CELLS**2))
+_COLUMNS = (
+    *_SHARES,
+    *("scale", "right", "up", "roll"),
+    *("place_x", "place_y", "axis_a", "axis_b", "turn", "shape", "edge", "contrast", *_TEXTURE),
+    *("lens", "sigma", "reduction", "stops", "gamma", "red", "green", "blue", "saturation"),
+    *("read", "shot", "quality"),
+)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What samples drew: seeds int64 [B] on the CPU, and a table [B, columns] of uniform numbers in 0..1."""
+
+    seeds: Tensor
+    table: Tensor
+
+    def __getitem__(self, column: str) -> Tensor:
+        """One number a sample, [B, 1, 1, 1]."""
+        return self.table[:, _COLUMNS.index(column)].view(-1, 1, 1, 1)
+
+    def between(self, column: str, low: float, high: float) -> Tensor:
+        """Uniform in low..high, [B, 1, 1, 1]."""
+        return low + (high - low) * self[column]
+
+    def log_between(self, column: str, low: float, high: float) -> Tensor:
+        """Log-uniform in low..high, [B, 1, 1, 1]."""
+        return low * (high / low) ** self[column]
+
+    def touched(self, kind: str) -> Tensor:
+        """Which samples a kind touches, bool [B]."""
+        return self.table[:, _COLUMNS.index(kind)] < _SHARES[kind]
+
+    def of(self, index: Tensor, device: torch.device) -> "Draws":
+        """The draws of some samples (int64 [N] on the CPU), their table on ``device``."""
+        return Draws(self.seeds[index], self.table[index].to(device))
+
+
+class Pose(NamedTuple):
+    """How a picture moves, in this order: mirrored (bool [B]), turned (degrees [B]), scaled ([B]), and its middle
+    shifted by (right, up) ([B, 2], of half its side).
+    """
+
+    mirrored: Tensor
+    roll_deg: Tensor
+    scale: Tensor
+    shift: Tensor
+
+
+Step = Callable[[Tensor, Draws], Tensor]
+
+
+def check_kinds(kinds: Collection[str]) -> None:
+    """InputError that names the first unknown kind and the known ones."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise InputError(f"train augment {kind!r}: expected one of {', '.join(KINDS)}")
+
+
+def augment(batch: Batch, seeds: Tensor, kinds: Collection[str]) -> Batch:
+    """The batch as other photographs of the same faces.
+
+    image [B, 3, S, S] sRGB in 0..1, normal [B, 3, S, S], mask [B, 1, S, S] of 0 and 1, trust [B, 1, S, S] in 0..1,
+    all float32; so is what comes back, normals unit on the mask. Sample i follows from seeds[i] (int64 [B], on the
+    CPU) and its own content: not from its neighbours, its place, nor (noise and rounding apart) the device.
+    Normals, mask and trust change by crop, roll, flip and occlude alone; what nothing changed is the same tensor.
+    """
+    check_kinds(kinds)
+    _check(batch)
+    if seeds.dtype != torch.int64 or seeds.shape != batch["image"].shape[:1]:
+        raise ValueError(f"expected int64 seeds [{len(batch['image'])}], got {seeds.dtype} {list(seeds.shape)}")
+    # bfloat16 would ruin pictures: half precision is for networks
+    with torch.no_grad(), torch.autocast(batch["image"].device.type, enabled=False):
+        return _augment(batch, draw(seeds), kinds)
+
+
+def resize_batch(batch: Batch, size: int) -> Batch:
+    """The batch (as ``augment`` takes it) averaged down to ``size`` pixels; normals zero off the mask.
+
+    Normals are averaged over the mask and made unit again; the mask is where it was whole.
+    """
+    _check(batch)
+    if not 0 < size <= batch["image"].shape[-1]:
+        raise ValueError(f"expected a size of at most the batch's {batch['image'].shape[-1]} pixels, got {size}")
+    masked = {**batch, "normal": batch["normal"] * batch["mask"]}
+    if size == batch["image"].shape[-1]:
+        return masked
+    small = {k: functional.interpolate(masked[k], (size, size), mode="area") for k in _CHANNELS}
+    return {**batch, **_whole(small)}
+
+
+def draw(seeds: Tensor) -> Draws:
+    """One row of uniform numbers for each seed, from a generator of its own; on the CPU, as its draws are the same
+    on every machine.
+    """
+    table = torch.empty(len(seeds), len(_COLUMNS))
+    generator = torch.Generator()
+    for row, seed in zip(table, seeds.tolist(), strict=True):
+        torch.rand(len(_COLUMNS), generator=generator.manual_seed(seed), out=row)
+    return Draws(seeds.cpu(), table)
+
+
+def _check(batch: Batch) -> None:
+    count, size = batch["image"].shape[0], batch["image"].shape[-1]
+    for name, channels in _CHANNELS.items():
+        expected, came = [count, channels, size, size], list(batch[name].shape)
+        if came != expected:
+            raise ValueError(f"{name}: expected [B, {channels}, S, S], here {expected}, got {came}")
+
+
+def _augment(batch: Batch, draws: Draws, kinds: Collection[str]) -> Batch:
+    done = dict(batch)
+    if not set(kinds).isdisjoint(_GEOMETRIC):
+        done.update(_move(done, pose(draws, kinds)))
+    if "occlude" in kinds:
+        done.update(_occlude(done, draws))
+    for kind, step in _STEPS.items():
+        if kind in kinds:
+            done["image"] = _on_touched(done["image"], draws, kind, step)
+    return done
+
+
+def _on_touched(values: Tensor, draws: Draws, kind: str, step: Step) -> Tensor:
+    """``values`` [B, ...] after ``step`` on the samples that ``kind`` touches; the others exactly as they were."""
+    index = draws.touched(kind).nonzero()[:, 0]  # found on the CPU: a GPU need not be waited for
+    if len(index) == 0:
+        return values
+    there = index.to(values.device)
+    return values.index_copy(0, there, step(values.index_select(0, there), draws.of(index, values.device)))
+
+
+# --- geometry ---
+
+
+def pose(draws: Draws, kinds: Collection[str]) -> Pose:
+    """What the draws (their table on the CPU) say of ``kinds``; those that are not asked for move nothing."""
+    crop, roll, flip = (float(kind in kinds) for kind in _GEOMETRIC)
+    turned = torch.special.ndtri(draws["roll"]).mul(_ROLL_DEG).clamp(-_MAX_ROLL_DEG, _MAX_ROLL_DEG)  # normal, cut off
+    shift = torch.cat([draws.between(c, -_SHIFT, _SHIFT) for c in ("right", "up")], 1)
+    return Pose(
+        mirrored=draws.touched("flip") & bool(flip),
+        roll_deg=turned.flatten() * roll,
+        scale=draws.log_between("scale", *_SCALE).flatten() ** crop,
+        shift=shift.flatten(1) * crop,
+    )
+
+
+def _move(batch: Batch, posed: Pose) -> Batch:
+    """All four resampled once: the picture continues beyond its edges, the truth does not."""
+    image = batch["image"]
+    grid = functional.affine_grid(_backwards(posed).to(image.device), list(image.shape), align_corners=False)
+    sample = partial(functional.grid_sample, grid=grid, mode="bilinear", align_corners=False)
+    truth = torch.cat([batch["normal"] * batch["mask"], batch["mask"], batch["trust"]], 1)
+    normal, mask, trust = sample(truth, padding_mode="zeros").split([3, 1, 1], 1)
+    sideways = torch.einsum("bij,bjhw->bihw", _linear(posed).to(image.device), normal[:, :2])
+    normal = torch.cat([sideways, normal[:, 2:]], 1)
+    moved = sample(image, padding_mode="border").clamp(0, 1)
+    return _whole({"image": moved, "normal": normal, "mask": mask, "trust": trust.clamp(0, 1)})
+
+
+def _linear(posed: Pose) -> Tensor:
+    """Mirror, then turn, in x right and y up; [B, 2, 2]. What happens to the picture happens to its normals."""
+    angle = torch.deg2rad(posed.roll_deg)
+    sign = 1 - 2 * posed.mirrored.to(angle.dtype)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([sign * cos, -sin, sign * sin, cos], -1).view(-1, 2, 2)
+
+
+def _backwards(posed: Pose) -> Tensor:
+    """For each place of the moved picture the place that it shows, x right and y DOWN as torch has it; [B, 2, 3]."""
+    inverse = _linear(posed).transpose(1, 2) / posed.scale.view(-1, 1, 1)  # orthogonal but for the scale
+    matrix = torch.cat([inverse, -inverse @ posed.shift[..., None]], -1)
+    return matrix * torch.tensor([[1.0, -1, 1], [-1, 1, -1]])
+
+
+def _whole(resampled: Batch) -> Batch:
+    """The mask where it is whole; normals unit there and zero elsewhere."""
+    mask = (resampled["mask"] > 0.99).to(resampled["mask"].dtype)
+    length = resampled["normal"].square().sum(1, keepdim=True).sqrt()  # torch's norm is 20 times slower on a CPU
+    return {**resampled, "normal": resampled["normal"] / length.clamp_min(1e-6) * mask, "mask": mask}
+
+
+# --- in front of the face ---
+
+
+def _occlude(batch: Batch, draws: Draws) -> Batch:
+    """Something between face and camera; the truth under it is not what is seen, so it leaves mask and trust."""
+    image = batch["image"]
+    cover = _on_touched(torch.zeros_like(batch["mask"]), draws, "occlude", lambda _, d: _opacity(d, image.shape[-1]))
+    truth = {name: batch[name] * (cover == 0) for name in ("normal", "mask", "trust")}
+    return {**truth, "image": _on_touched(image, draws, "occlude", _paint)}
+
+
+def _paint(image: Tensor, draws: Draws) -> Tensor:
+    opacity = _opacity(draws, image.shape[-1])
+    cells = torch.cat([draws[c] for c in _TEXTURE], 1).view(-1, 3, _CELLS, _CELLS)
+    contrast = draws["contrast"]
+    colours = cells[..., :1, :1] * (1 - contrast) + cells * contrast
+    texture = functional.interpolate(colours, image.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
+    return torch.lerp(image, texture, opacity)
+
+
+def _opacity(draws: Draws, size: int) -> Tensor:
+    """0..1 [N, 1, S, S] of an ellipse or a rectangle, whose edge fades within itself."""
+    place = (torch.arange(size, device=draws.table.device) + 0.5) * (2 / size) - 1
+    dx = place - draws.between("place_x", -_OCCLUDER_CENTRE, _OCCLUDER_CENTRE)  # [N, 1, 1, S]
+    dy = draws.between("place_y", -_OCCLUDER_CENTRE, _OCCLUDER_CENTRE) - place[:, None]  # [N, 1, S, 1]
+    turn = draws["turn"] * math.pi
+    a, b = draws.log_between("axis_a", *_OCCLUDER), draws.log_between("axis_b", *_OCCLUDER)
+    u, v = (turn.cos() * dx + turn.sin() * dy) / a, (turn.cos() * dy - turn.sin() * dx) / b
+    distance = torch.where(draws["shape"] < 0.5, (u * u + v * v).sqrt(), torch.maximum(u.abs(), v.abs()))
+    inwards = (1 - distance) * torch.minimum(a, b) * (size / 2)  # pixels, across the narrow side
+    return (inwards / draws.between("edge", *_EDGE)).clamp(0, 1)
+
+
+# --- the camera ---
+
+
+def _blur(image: Tensor, draws: Draws) -> Tensor:
+    """Out of focus, or of fewer pixels and enlarged: either way each side is multiplied by a matrix."""
+    size = image.shape[-1]
+    lens = draws["lens"][:, 0] < 0.5
+    gaussian = _gaussian(draws.between("sigma", *_SIGMA)[:, 0], size)
+    matrix = torch.where(lens, gaussian, _reduction(draws.between("reduction", *_REDUCTION)[:, 0], size))[:, None]
+    return (matrix @ image @ matrix.transpose(-1, -2)).clamp(0, 1)
+
+
+def _gaussian(sigma: Tensor, size: int) -> Tensor:
+    """Weights [N, S, S] of the pixels in each blurred pixel, for standard deviations [N, 1, 1] in pixels."""
+    pixel = torch.arange(size, device=sigma.device)
+    weights = torch.exp((pixel[:, None] - pixel).square() * (-0.5 / sigma.square()))
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def _reduction(factor: Tensor, size: int) -> Tensor:
+    """Weights [N, S, S] of the pixels in each pixel after S / factor cells were averaged and interpolated again."""
+    cells = (size / factor).round()
+    width = size / cells  # of a cell in pixels
+    index = torch.arange(size, device=factor.device, dtype=factor.dtype)
+    low, high = index[:, None] * width, (index[:, None] + 1) * width
+    averaged = (torch.minimum(high, index + 1) - torch.maximum(low, index)).clamp_min(0) / width  # [N, cell, pixel]
+    where = ((index + 0.5) / width - 0.5).clamp_min(0).minimum(cells - 1)  # [N, 1, pixel]
+    interpolated = (1 - (where.transpose(1, 2) - index).abs()).clamp_min(0)  # [N, pixel, cell]
+    return interpolated @ averaged
+
+
+def _tone(image: Tensor, draws: Draws) -> Tensor:
+    """Exposure in stops of light, and a curve."""
+    gain = 2 ** (draws.between("stops", -_STOPS, _STOPS) / _DISPLAY_GAMMA)
+    return (image ** draws.log_between("gamma", *_GAMMA) * gain).clamp(0, 1)
+
+
+def _colour(image: Tensor, draws: Draws) -> Tensor:
+    gains = torch.cat([draws.between(c, *_GAINS) for c in ("red", "green", "blue")], 1)
+    balanced = image * (gains / luminance(gains))  # greys keep their luminance: exposure is the tone's
+    return torch.lerp(luminance(balanced), balanced, draws.between("saturation", *_SATURATION)).clamp(0, 1)
+
+
+def _grey(image: Tensor, draws: Draws) -> Tensor:
+    return luminance(image).clamp(0, 1).expand_as(image)  # white may round to more than 1
+
+
+def _noise(image: Tensor, draws: Draws) -> Tensor:
+    """The sensor's own, the same everywhere, and the light's, whose variance grows with it."""
+    read, shot = draws["read"] * _READ_NOISE, draws["shot"] * _SHOT_NOISE
+    deviation = (read.square() + shot.square() * image).sqrt()
+    return (image + deviation * _pixel_noise(draws.seeds, image)).clamp(0, 1)
+
+
+def _pixel_noise(seeds: Tensor, like: Tensor) -> Tensor:
+    """Standard normal numbers in the shape of ``like`` [N, ...], a generator a sample on its device."""
+    generator = torch.Generator(like.device)
+    noise = torch.empty(like.shape, device=like.device)  # in this order, whatever the order of ``like``
+    for sample, seed in zip(noise, seeds.tolist(), strict=True):
+        # not the seed itself: its numbers have already said which noise this is
+        torch.randn(sample.shape, generator=generator.manual_seed(seed ^ 0x6E6F697365), out=sample)
+    return noise
+
+
+def _jpeg(image: Tensor, draws: Draws) -> Tensor:
+    return jpeg(image, draws.between("quality", *_QUALITY).round())
+
+
+_STEPS: dict[str, Step] = {
+    "blur": _blur,
+    "tone": _tone,
+    "colour": _colour,
+    "grey": _grey,
+    "noise": _noise,
+    "jpeg": _jpeg,
+}

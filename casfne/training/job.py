@@ -1,0 +1,90 @@
+"""A training as one value: settings, images, where to write. `python -m casfne.training JOB` runs it anywhere.
+
+Nothing here, nor what it imports, needs more than torch, torchvision, NumPy and safetensors, so that a bare GPU
+machine with the sample archives and a job file can train.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from casfne import config
+from casfne.errors import InputError
+from casfne.files import write_text
+from casfne.model.checkpoints import save_weights
+from casfne.provenance import file_sha256
+from casfne.training.augment import check_kinds
+from casfne.training.calibrate import fit_confidence
+from casfne.training.loop import Report, train
+from casfne.training.parallel import rank_and_world
+
+Rows = list[tuple[str, int]]  # archive and light
+Reporter = Callable[[], AbstractContextManager[Report]]  # opened by the process that reports
+
+
+@dataclass(frozen=True)
+class Job:
+    """``used`` and ``held`` (for calibration) are images of the samples under ``root``; ``about`` describes them;
+    weights and checkpoint go to ``out``; ``made_by`` is a fingerprint of all that decides the result."""
+
+    settings: config.Train
+    root: str
+    used: Rows
+    held: Rows
+    about: dict[str, Any]
+    out: str
+    made_by: str
+
+    def __post_init__(self) -> None:
+        check_kinds(self.settings.chosen.augment)
+        if not self.used:
+            raise InputError(f"{self.root}: no images to train on")
+
+    @property
+    def checkpoint(self) -> Path:
+        """What an unfinished training leaves and takes up again."""
+        return Path(self.out) / "checkpoint.pt"
+
+    @property
+    def weights(self) -> Path:
+        """What a finished one leaves."""
+        return Path(self.out) / "model.safetensors"
+
+    def write(self, path: Path | str) -> None:
+        """As JSON."""
+        write_text(path, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Job":
+        """A job file; InputError naming it and what is wrong."""
+        try:
+            content = json.loads(Path(path).read_text())
+            settings = config.build(config.Train, content.pop("settings"), "settings")
+            used, held = ([(str(a), int(i)) for a, i in content.pop(name)] for name in ("used", "held"))
+            return cls(settings=settings, used=used, held=held, **content)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a training job ({error})") from None
+
+
+def run(job: Job, reporter: Reporter) -> None:
+    """Train, calibrate, write the weights; then the checkpoint goes. One of several processes, or the only one."""
+    first = rank_and_world()[0] == 0
+    if first:
+        print(f"E_f starts from {job.settings.chosen.encoder} weights", flush=True)
+    with reporter() if first else nullcontext(lambda *_: None) as report:
+        trained = train(job.settings, job.root, job.used, job.checkpoint, job.made_by, report)
+    if first:
+        confidence = fit_confidence(trained.network, job.root, job.held)
+        facts = {"made_by": job.made_by, "profile": job.settings.profile, "seed": job.settings.seed}
+        about = facts | _encoder(job.settings.chosen.encoder) | {"confidence": confidence}
+        save_weights(job.weights, trained.network, about | job.about)
+        job.checkpoint.unlink()
+        print(f"{trained.steps_per_s:.2f} steps/s, {trained.waiting_share:.1%} of the time waiting for data")
+
+
+def _encoder(start: str) -> dict[str, str]:
+    return {"encoder": start} | ({"encoder_sha256": file_sha256(start)} if Path(start).is_file() else {})
