@@ -24,7 +24,12 @@ class Result:
 
 
 def medians(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of each task, the median of ``rounds``.
+    """Seconds of each task, the median of ``rounds``; see `timings`."""
+    return {name: sorted(seconds)[rounds // 2] for name, seconds in timings(tasks, rounds).items()}
+
+
+def timings(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each task in every round.
 
     Tasks take turns, so that a moment in which the machine is busy hits all alike. In its turn a task runs twice and
     the second time counts: in use it would not find the memory that another task has just left.
@@ -36,7 +41,7 @@ def medians(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
             start = time.perf_counter()
             task()
             seconds[name].append(time.perf_counter() - start)
-    return {name: sorted(times)[len(times) // 2] for name, times in seconds.items()}
+    return seconds
 
 
 def machine() -> str:
