@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import Result, machine, medians, timings
+from casfne.corpora.samples import read_index, read_sample
 from casfne.files import write_text
 from casfne.model.cascade import Cascade, CascadeConfig
 from casfne.model.checkpoints import load_weights
@@ -26,10 +27,12 @@ from casfne.model.export import export
 from casfne.model.fused import fuse
 from casfne.model.predictor import CPU_CHUNK
 from casfne.model.size import describe
+from casfne.normals import angle_deg
 
 BATCH, ROUNDS = 8, 9
 CPU = torch.device("cpu")
 TRAINED = Path("data/model/model.safetensors")  # for errors; speeds are those of the paper's network
+SAMPLES, FACES = Path("data/samples"), 8
 SETTING = f"F = 32, T = 2, 256x256, batch {BATCH}, in one run"
 Engine = Callable[[Tensor], Tensor]  # images [B, 3, 256, 256] to the last stage's normals
 
@@ -56,6 +59,25 @@ def run() -> list[Result]:
         Result("infer_vs_eager_fp32", seconds["plain"] / seconds["ours"], "ratio", "infer over infer_eager_fp32"),
         Result("infer_vs_bf16_gemm", rate / rates["gemm_4096"], "ratio", "7.31 G multiply-adds an image, to gemm_4096"),
         *(Result(n, r, "GFLOP/s", f"a {precision} product of two square matrices") for n, r in rates.items()),
+        *half_precision(),
+    ]
+
+
+def half_precision() -> list[Result]:
+    """How far bf16 moves the normals of the trained model, over the faces of its samples; none before `make repro`."""
+    if not TRAINED.is_file():
+        return []
+    index, network = read_index(SAMPLES), load_weights(TRAINED)[0]
+    samples = [read_sample(SAMPLES, archive, 0) for archive in index["archive"].unique()[:FACES]]
+    images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        last, rounded = (fused(network, precision)(images) for precision in ("fp32", "bf16"))
+    mask = torch.from_numpy(np.stack([s.mask for s in samples]))
+    moved = angles(last, rounded)[mask].mean()
+    return [
+        Result(
+            "infer_bf16_vs_fp32_deg", float(moved), "degrees", f"mean over {FACES} faces, {TRAINED.name}, last stage"
+        )
     ]
 
 
@@ -165,7 +187,7 @@ def compare(names: list[str]) -> list[tuple[str, float, float]]:
     tasks, errors = {}, {}
     with torch.inference_mode():
         for name in names:
-            errors[name] = angle(ENGINES[name](trained, faces)(faces), reference(faces))
+            errors[name] = float(angles(ENGINES[name](trained, faces)(faces), reference(faces)).mean())
             given = crops if name.startswith("fused") else images
             tasks[name] = functools.partial(ENGINES[name](random_copy(random), images), given)
         seconds = medians(tasks, ROUNDS)
@@ -187,10 +209,9 @@ def portraits() -> Tensor:
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
 
 
-def angle(a: Tensor, b: Tensor) -> float:
-    """Mean angle in degrees between unit normals [B, 3, H, W]."""
-    cosine = nn.functional.cosine_similarity(a.double(), b.double(), dim=1).clamp(-1, 1)
-    return float(torch.rad2deg(cosine.acos()).mean())
+def angles(a: Tensor, b: Tensor) -> Tensor:
+    """Degrees between unit normals [B, 3, H, W] and others, [B, H, W]."""
+    return torch.from_numpy(angle_deg(*(n.permute(0, 2, 3, 1).numpy() for n in (a, b))))
 
 
 def main() -> None:

@@ -122,9 +122,14 @@ class Train:
             raise InputError(f"train.profile: {self.profile!r} is none of {', '.join(self.profiles)}")
         if self.refinements < 0:
             raise InputError(f"train.refinements: {self.refinements}, expected 0 or more")
-        for name, choices in (("rec_pixels", ("mask", "all")), ("variation", ("isotropic", "anisotropic"))):
-            if getattr(self, name) not in choices:
-                raise InputError(f"train.{name}: {getattr(self, name)!r}, expected {' or '.join(choices)}")
+        choices = {
+            "rec_pixels": ("mask", "all"),
+            "variation": ("isotropic", "anisotropic"),
+            "precision": ("auto", "fp32", "bf16"),  # fp16 would want its loss scaled
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"train.{name}: {getattr(self, name)!r}, expected {' or '.join(known)}")
         for name in ("replicas", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name}: {getattr(self, name)}, expected at least 1")

@@ -86,6 +86,7 @@ def test_impossible_values_are_named(tmp_path):
     [
         ("rec_pixels", "face", r"train\.rec_pixels: 'face', expected mask or all"),
         ("variation", "tv", r"train\.variation: 'tv', expected isotropic or anisotropic"),
+        ("precision", "fp16", r"train\.precision: 'fp16', expected auto or fp32 or bf16"),
         ("replicas", 3, r"train\.replicas: 3 cannot share batches of 4"),
         ("log_every", 0, r"train\.log_every: 0, expected at least 1"),
         ("demo.ema", 1.0, r"ema 1\.0 \(from 0, below 1\)"),

@@ -34,6 +34,7 @@ class StructureEncoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """The picture, normalised as the model says, to its features, fine to coarse, none of them negative."""
         features = []
         for part in self.parts:
             image = part(image)
@@ -56,6 +57,7 @@ class InitialDecoder(nn.Module):
         self.head = nn.ConvTranspose2d(width, 3, 3, 1, 1)
 
     def forward(self, structure: list[Tensor]) -> Tensor:
+        """E_f's features, fine to coarse, to raw normals [B, 3, H, W]: before tanh and unit length."""
         x = self.norm[0](self.up[0](structure[4]))  # [B, F, H/16, W/16]
         for i, skip in enumerate(structure[3::-1], start=1):
             x = self.norm[i](self.up[i](F.relu(torch.cat([x, skip], 1))))
@@ -72,6 +74,7 @@ class NormalEncoder(nn.Module):
         self.norm = nn.ModuleList(nn.BatchNorm2d(c) for c in channels[2:5])  # the middle three only
 
     def forward(self, normals: Tensor) -> Tensor:
+        """Unit normals [B, 3, H, W], frame opengl, H and W multiples of 32, to z [B, 8F, H/32, W/32], unbounded."""
         x = self.down[0](normals)
         for i in range(1, 5):
             x = self.down[i](F.leaky_relu_(x, 0.2))

@@ -155,6 +155,7 @@ class Split(nn.Module):
         self.of_normals, self.share = of_normals, of_structure
 
     def forward(self, x: Tensor, half: Tensor) -> Tensor:
+        """Normal features [B, N, h, w] and what ``share`` gave, to the level's result at twice the size."""
         return self.of_normals(x).add_(half)
 
 
@@ -166,6 +167,7 @@ class Whole(nn.Module):
         self.up, self.share = up, nn.Identity()
 
     def forward(self, x: Tensor, structure: Tensor) -> Tensor:
+        """Normal and structure features [B, ., h, w] to the level's result at twice the size."""
         return self.up(torch.cat([x, structure], 1))
 
 

@@ -222,8 +222,13 @@ def _backwards(posed: Pose) -> Tensor:
 def _whole(resampled: Batch) -> Batch:
     """The mask where it is whole; normals unit there and zero elsewhere."""
     mask = (resampled["mask"] > 0.99).to(resampled["mask"].dtype)
-    length = resampled["normal"].square().sum(1, keepdim=True).sqrt()  # torch's norm is 20 times slower on a CPU
-    return {**resampled, "normal": resampled["normal"] / length.clamp_min(1e-6) * mask, "mask": mask}
+    return {**resampled, "normal": unit(resampled["normal"]) * mask, "mask": mask}
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors [B, 3, H, W] at length 1; zero stays zero."""
+    length = vectors.square().sum(1, keepdim=True).sqrt()  # torch's norm is 20 times slower on a CPU
+    return vectors / length.clamp_min(1e-6)
 
 
 # --- in front of the face ---

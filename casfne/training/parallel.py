@@ -50,6 +50,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the batches of all processes. torch's own SyncBatchNorm refuses CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W], this process's part of a batch, normalised by the whole; in evaluation as `nn.BatchNorm2d`."""
         if not self.training:
             return super().forward(x)
         count = x.numel() / x.shape[1] * dist.get_world_size()
