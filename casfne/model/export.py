@@ -35,7 +35,7 @@ def export(network: Cascade, path: Path | str, about: dict[str, Any]) -> None:
     """
     suffix = Path(path).suffix
     if suffix not in (".onnx", ".pt2"):
-        raise InputError(f"{path}: expected a name in .onnx or .pt2")
+        raise InputError(f"{path}: expected a name in .onnx or .pt2 (`casfne export` also writes .safetensors)")
     if suffix == ".onnx" and not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
         raise InputError(f"{path}: ONNX needs the packages onnx and onnxscript: pip install 'casfne[onnx]'")
     module = _Stacked(fuse(network)).eval()
