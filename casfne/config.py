@@ -17,6 +17,7 @@ from casfne.errors import InputError
 class Simulate:
     """Stage ``simulate``: how many people and pictures, how large, how they look."""
 
+    heads: str
     seed: int
     people: int
     sessions: int
@@ -25,8 +26,10 @@ class Simulate:
     max_yaw_deg: float
     max_pitch_deg: float
     noise: float
-    specular: float
+    gloss: float
     ambient: float
+    light_distance: float
+    motion: float
     corpus_images: int
 
     def __post_init__(self) -> None:
@@ -72,9 +75,27 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """What differs between a demonstration and the paper."""
+class Portraits:
+    """The studio's portraits as training images: those of ``heads`` (files of head models, in turn) that follow from
+    ``seed``, numbers 0 to ``count - 1``, and the next ``held`` for calibration.
+    """
 
+    heads: tuple[str, ...]
+    seed: int
+    count: int
+    held: int
+    supersample: int
+
+    def __post_init__(self) -> None:
+        if not self.heads or self.count < 1 or self.held < 0 or self.supersample < 1:
+            raise InputError(f"train portraits: {self}: at least one head model, count and supersample from 1")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What differs between a demonstration and the paper; ``portraits`` is null where samples train."""
+
+    portraits: Portraits | None
     width: int
     encoder: str
     augment: tuple[str, ...]

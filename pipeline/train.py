@@ -1,11 +1,11 @@
-"""Stage train: samples of the training people -> data/model/model.safetensors.
+"""Stage train: samples of the training people, or the studio's portraits -> data/model/model.safetensors.
 
-`--write-job FILE` writes the job instead, for `python -m casfne.training FILE` on a machine that has the samples.
+`--write-job FILE` writes the job instead, for `python -m casfne.training FILE` on a machine that has the samples, or
+the head models.
 """
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +14,15 @@ from dvclive import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from casfne import config
-from casfne.corpora.samples import INDEX, read_index
-from casfne.corpora.split import rows_of
 from casfne.errors import guard
-from casfne.provenance import code_version, file_sha256, fingerprint
+from casfne.provenance import code_version, fingerprint
 from casfne.training import fleet
 from casfne.training import job as jobs
-from casfne.training.calibrate import calibration_people
+from casfne.training.inputs import of_portraits, of_samples
 from casfne.training.loop import Report, read_checkpoint
 
 SAMPLES, SPLIT, OUT, LOG = Path("data/samples"), Path("data/split.json"), Path("data/model"), Path("data/train_log")
-CODE = ("model", "training", "corpora/samples.py", "normals.py")
+CODE = ("model", "training", "capture", "corpora/samples.py", "normals.py")
 
 
 @guard
@@ -40,15 +38,12 @@ def main() -> None:
 
 
 def make_job() -> jobs.Job:
-    """The job that params.yaml, the samples and the split describe."""
+    """The job that params.yaml describes, and the samples and the split, or the head models."""
     settings = config.load("params.yaml", "train")
-    rows = rows_of(read_index(SAMPLES), json.loads(SPLIT.read_text()), "train")
-    data = [file_sha256(SAMPLES / INDEX), file_sha256(SPLIT)]
-    made_by = fingerprint({"settings": dataclasses.asdict(settings), "data": data, "code": code_version(*CODE)})
-    held, used = calibration_people(rows)
-    pairs = [[*zip(part["archive"], part["light"].tolist(), strict=True)] for part in (used, held)]
-    about = {"images": len(used), "people": int(used["subject"].nunique()), "sources": sorted(set(used["source"]))}
-    return jobs.Job(settings, str(SAMPLES), *pairs, about, str(OUT), made_by)
+    portraits = settings.chosen.portraits
+    given = of_portraits(portraits) if portraits else of_samples(SAMPLES, SPLIT)
+    values = {"settings": dataclasses.asdict(settings), "data": given.sha256, "code": code_version(*CODE)}
+    return jobs.Job(settings, given.root, given.used, given.held, given.about, str(OUT), fingerprint(values))
 
 
 @dataclasses.dataclass(frozen=True)

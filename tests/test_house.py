@@ -18,7 +18,7 @@ ALLOWED = {
     "stereo": {"normals", "images"},
     "corpora": {"normals", "images", "stereo"},
     "model": {"images", "normals", "provenance"},
-    "training": {"config", "cluster", "provenance", "corpora", "model", "evaluation"},
+    "training": {"config", "cluster", "provenance", "capture", "corpora", "model", "evaluation"},
     "evaluation": {"normals", "images", "corpora", "model"},
     "labelling": {"cluster", "normals", "images", "corpora", "model", "table", "provenance"},
     "report": {"normals", "images", "corpora", "evaluation", "table"},

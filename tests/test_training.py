@@ -1,6 +1,9 @@
 """Losses against closed forms and finite differences, batches, resuming, learning, several processes, bare machines."""
 
 import dataclasses
+import json
+import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager, nullcontext
@@ -10,10 +13,12 @@ import pandas as pd
 import pytest
 import ray
 import torch
+import yaml
 from conftest import ROOT
 from torchvision.models import resnet18
 
 from casfne import config
+from casfne.capture.people.anny import anny_file
 from casfne.cluster import connected
 from casfne.corpora.samples import read_sample, write_archive
 from casfne.errors import InputError
@@ -23,7 +28,7 @@ from casfne.normals import sphere
 from casfne.provenance import file_sha256
 from casfne.training import fleet
 from casfne.training.calibrate import calibration_people, fit_confidence, fit_line
-from casfne.training.dataset import Order, Samples, unpack
+from casfne.training.dataset import Order, Request, Samples, unpack
 from casfne.training.job import Job, run
 from casfne.training.loop import as_numbers, pixel_weights, prepare, rate_at, start, take_step, train
 from casfne.training.losses import (
@@ -162,7 +167,7 @@ def samples(tmp_path_factory):
 
 def test_batches_keep_frame_and_scale(samples):
     root, rows = samples
-    stored = torch.utils.data.default_collate([Samples(root, rows)[0, 5], Samples(root, rows)[1, 6]])
+    stored = Samples(root, rows).__getitems__([Request(0, 5, 64), Request(1, 6, 64)])
     assert stored["image"].dtype == torch.uint8 and stored["seed"].tolist() == [5, 6]
     batch = prepare(stored, torch.device("cpu"), (), 64)
     assert batch["image"].shape == (2, 3, 64, 64) and batch["mask"].shape == (2, 1, 64, 64)
@@ -183,7 +188,8 @@ def test_order_depends_on_seed_and_step_alone():
     assert list(Order(10, schedule, seed=1, start=2)) == whole[2:]
     assert list(Order(10, schedule, seed=2)) != whole
     assert [len(b) for b in whole] == [4, 4, 4, 2, 2]
-    assert len({row for row, _ in whole[0]}) == 4  # no image twice in a batch that the images can fill
+    assert [{request.size for request in b} for b in whole] == [{64}] * 3 + [{128}] * 2
+    assert len({request.row for request in whole[0]}) == 4  # no image twice in a batch that the images can fill
     halves = [list(Order(10, schedule, seed=1, rank=rank, world=2)) for rank in range(2)]
     for batch, one, other in zip(whole, *halves, strict=True):
         assert sorted(one + other) == sorted(batch) and len(one) == len(other)
@@ -192,7 +198,7 @@ def test_order_depends_on_seed_and_step_alone():
 def test_a_missing_light_is_named(samples):
     root, rows = samples
     with pytest.raises(InputError, match="not a sample archive with light 3"):
-        Samples(root, [(rows[0][0], 3)])[0, 0]
+        Samples(root, [(rows[0][0], 3)]).__getitems__([Request(0, 0, 64)])
 
 
 # --- the loop ---
@@ -201,13 +207,17 @@ def test_a_missing_light_is_named(samples):
 def small(steps, size=64, rate=2e-3, augment=(), clip_norm=0.0, ema=0.0, **changes):
     settings = config.load(ROOT / "params.yaml", "train")
     schedule = (config.Step(size, 4, steps, rate, rate),)
-    profile = config.Profile(4, "random", tuple(augment), clip_norm, ema, schedule)
+    profile = config.Profile(None, 4, "random", tuple(augment), clip_norm, ema, schedule)
     kept = {"profiles": {"demo": profile}, "refinements": 1, "precision": "fp32", "device": "cpu", "log_every": 1}
     return dataclasses.replace(settings, **(kept | changes))
 
 
 def quietly(settings, samples, checkpoint, made_by="a", report=lambda *_: None):
-    return train(settings, *samples, checkpoint, made_by, report).network
+    return train(settings, Samples(*samples), checkpoint, made_by, report).network
+
+
+def two_of(samples):
+    return Samples(*samples).__getitems__([Request(i, 0, 64) for i in range(2)])
 
 
 def same(a, b):
@@ -216,7 +226,9 @@ def same(a, b):
 
 def test_training_learns_a_sphere(samples, tmp_path):
     losses = []
-    trained = train(small(30), *samples, tmp_path / "c.pt", "a", lambda _, numbers: losses.append(numbers["rec"]))
+    trained = train(
+        small(30), Samples(*samples), tmp_path / "c.pt", "a", lambda _, numbers: losses.append(numbers["rec"])
+    )
     assert len(losses) == 30 and np.mean(losses[-5:]) < 0.4 * np.mean(losses[:3])
     assert trained.steps_per_s > 0 and 0 < trained.waiting_share < 1 and not trained.network.training
 
@@ -277,7 +289,7 @@ def test_the_rate_falls_along_half_a_cosine():
 
 
 def test_a_clipped_gradient_is_short(samples):
-    batch = unpack(torch.utils.data.default_collate([Samples(*samples)[i, 0] for i in range(2)]), torch.device("cpu"))
+    batch = unpack(two_of(samples), torch.device("cpu"))
     for limit in (0.0, 1e-3):
         settings = small(1, clip_norm=limit)
         state = start(settings, torch.device("cpu"))
@@ -291,7 +303,7 @@ def test_the_kept_weights_are_the_moving_average(samples, tmp_path):
     settings = small(3, ema=0.5)
     state = start(settings, torch.device("cpu"))
     expected = state.network.initial.head.weight.detach().clone()
-    stored = torch.utils.data.default_collate([Samples(*samples)[i, 0] for i in range(2)])
+    stored = two_of(samples)
     for step in range(3):
         take_step(state, state.network, prepare(stored, torch.device("cpu"), (), 64), settings)
         decay = min(0.5, (1 + step) / (10 + step))
@@ -306,7 +318,7 @@ def test_the_kept_weights_are_the_moving_average(samples, tmp_path):
 def test_without_averaging_the_last_weights_are_kept(samples):
     settings = small(1)
     state = start(settings, torch.device("cpu"))
-    stored = torch.utils.data.default_collate([Samples(*samples)[i, 0] for i in range(2)])
+    stored = two_of(samples)
     take_step(state, state.network, prepare(stored, torch.device("cpu"), (), 64), settings)
     assert same(state.network, state.average)
 
@@ -429,8 +441,9 @@ def test_jobs_round_trip_and_bad_ones_are_named(samples, tmp_path):
 
 ALONE = """
 import sys
-for absent in ("cv2", "pandas", "pyarrow", "ray", "yaml", "rich", "typer", "dvc", "dvclive", "scipy", "matplotlib"):
-    sys.modules[absent] = None  # importing it raises ModuleNotFoundError
+absent = ("cv2", "pandas", "pyarrow", "ray", "yaml", "rich", "typer", "dvc", "dvclive", "scipy", "matplotlib", "anny")
+for name in absent:
+    sys.modules[name] = None  # importing it raises ModuleNotFoundError
 from casfne.training.__main__ import main
 main()
 """
@@ -440,11 +453,31 @@ def test_a_bare_machine_can_train(samples, tmp_path):
     """Without OpenCV, pandas, Ray, YAML, ...: what a rented GPU machine has is torch, torchvision and NumPy."""
     work = job(samples, tmp_path, small(2, augment=["crop", "jpeg"]), held=samples[1][:2])
     work.write(tmp_path / "job.json")
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE, str(tmp_path / "job.json")], capture_output=True, text=True, cwd=ROOT
-    )
+    done = python("-c", ALONE, tmp_path / "job.json", cwd=ROOT)
+    assert "step 2: loss" in done and "of the time waiting for data" in done and work.weights.is_file()
+
+
+def test_a_bare_machine_can_train_on_portraits(tmp_path):
+    """All that it needs beside the code: the job and the head models."""
+    shutil.copy(anny_file(), tmp_path / "head.npz")
+    settings = small(2, workers=1)
+    portraits = config.Portraits(("head.npz",), seed=1, count=20, held=2, supersample=1)
+    profile = dataclasses.replace(settings.chosen, portraits=portraits)
+    section = dataclasses.asdict(dataclasses.replace(settings, profiles={"demo": profile}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train": json.loads(json.dumps(section))}))
+    python(ROOT / "pipeline" / "train.py", "--write-job", "job.json", cwd=tmp_path)
+    assert Job.read(tmp_path / "job.json").root == "."
+    assert "step 2: loss" in python("-c", ALONE, "job.json", cwd=tmp_path)
+    assert load_weights(tmp_path / "data" / "model" / "model.safetensors")[1]["sources"] == ["studio"]
+
+
+def python(*arguments, cwd):
+    """What a Python process with the package says."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "step 2: loss" in done.stdout and "of the time waiting for data" in done.stdout and work.weights.is_file()
+    return done.stdout
 
 
 # --- calibration ---
@@ -466,6 +499,6 @@ def test_the_calibration_line():
 
 def test_confidence_of_a_network_without_refinements_is_its_mean_error(samples):
     root, rows = samples
-    base, slope = fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), root, rows[:3])
+    base, slope = fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), Samples(root, rows[:3]), 256)
     assert slope == 0 and 0 < base < 180
-    assert fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), root, []) is None
+    assert fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), Samples(root, []), 256) is None

@@ -32,9 +32,12 @@ class Sample:
     trust: NDArray[np.float32]
 
 
-def write_archive(path: Path, images: NDArray[np.uint8], truth: dict[str, NDArray]) -> None:
-    """Write one capture: ``images`` uint8 [L, 256, 256, 3] and normal, mask, trust (0..1), albedo as float."""
-    arrays = {f"image_{i}": image for i, image in enumerate(images)}
+def write_archive(
+    path: Path, images: NDArray[np.uint8], truth: dict[str, NDArray], more: dict[str, NDArray] | None = None
+) -> None:
+    """Write one capture: ``images`` uint8 [L, 256, 256, 3] and normal, mask, trust (0..1), albedo as float; and
+    ``more`` arrays as they are."""
+    arrays = {f"image_{i}": image for i, image in enumerate(images)} | (more or {})
     arrays["normal"] = truth["normal"].astype(np.float16)
     arrays["albedo"] = truth["albedo"].astype(np.float16)
     arrays["mask"] = truth["mask"].astype(bool)

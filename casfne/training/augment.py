@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from casfne.capture.optics.filters import gaussian, reduction
+from casfne.capture.optics.jpeg import jpeg, luminance
 from casfne.errors import InputError
-from casfne.training.jpeg import jpeg, luminance
 
 Batch = dict[str, Tensor]
 
@@ -271,28 +272,10 @@ def _blur(image: Tensor, draws: Draws) -> Tensor:
     """Out of focus, or of fewer pixels and enlarged: either way each side is multiplied by a matrix."""
     size = image.shape[-1]
     lens = draws["lens"][:, 0] < 0.5
-    gaussian = _gaussian(draws.between("sigma", *_SIGMA)[:, 0], size)
-    matrix = torch.where(lens, gaussian, _reduction(draws.between("reduction", *_REDUCTION)[:, 0], size))[:, None]
+    unfocused = gaussian(draws.between("sigma", *_SIGMA)[:, 0], size)
+    coarse = reduction(draws.between("reduction", *_REDUCTION)[:, 0], size)
+    matrix = torch.where(lens, unfocused, coarse)[:, None]
     return (matrix @ image @ matrix.transpose(-1, -2)).clamp(0, 1)
-
-
-def _gaussian(sigma: Tensor, size: int) -> Tensor:
-    """Weights [N, S, S] of the pixels in each blurred pixel, for standard deviations [N, 1, 1] in pixels."""
-    pixel = torch.arange(size, device=sigma.device)
-    weights = torch.exp((pixel[:, None] - pixel).square() * (-0.5 / sigma.square()))
-    return weights / weights.sum(-1, keepdim=True)
-
-
-def _reduction(factor: Tensor, size: int) -> Tensor:
-    """Weights [N, S, S] of the pixels in each pixel after S / factor cells were averaged and interpolated again."""
-    cells = (size / factor).round()
-    width = size / cells  # of a cell in pixels
-    index = torch.arange(size, device=factor.device, dtype=factor.dtype)
-    low, high = index[:, None] * width, (index[:, None] + 1) * width
-    averaged = (torch.minimum(high, index + 1) - torch.maximum(low, index)).clamp_min(0) / width  # [N, cell, pixel]
-    where = ((index + 0.5) / width - 0.5).clamp_min(0).minimum(cells - 1)  # [N, 1, pixel]
-    interpolated = (1 - (where.transpose(1, 2) - index).abs()).clamp_min(0)  # [N, pixel, cell]
-    return interpolated @ averaged
 
 
 def _tone(image: Tensor, draws: Draws) -> Tensor:

@@ -1,7 +1,5 @@
 """How far the cascade's own movement tells its error: a line, fitted on people kept out of training."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +8,7 @@ from numpy.typing import NDArray
 
 from casfne.evaluation.metrics import masked_errors
 from casfne.model.cascade import Cascade
-from casfne.training.dataset import Batch, Samples, unpack
+from casfne.training.dataset import Batch, Request, Source, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,17 +24,17 @@ def calibration_people(rows: "pd.DataFrame") -> "tuple[pd.DataFrame, pd.DataFram
     return rows[is_held].reset_index(drop=True), rows[~is_held].reset_index(drop=True)
 
 
-def fit_confidence(network: Cascade, root: Path | str, rows: Sequence[tuple[str, int]]) -> list[float] | None:
-    """[base, slope] of error_deg = base + slope * last_move_deg over the images ``rows`` (archive, light); None
-    without them.
+def fit_confidence(network: Cascade, source: Source, size: int) -> list[float] | None:
+    """[base, slope] of error_deg = base + slope * last_move_deg over the images of ``source`` (``size``: of those
+    that are made when asked for); None where it has none.
 
     Means over the masked pixels of each image. A negative slope (a noisy fit: more movement cannot mean less
     error) or a network without refinements gives the mean error alone.
     """
-    if not rows:
+    if not len(source):
         return None
-    samples = Samples(root, rows)
-    moves, errors = np.array([_move_and_error(network, samples[i, 0]) for i in range(len(rows))]).T
+    images = (source.__getitems__([Request(i, 0, size)]) for i in range(len(source)))
+    moves, errors = np.array([_move_and_error(network, image) for image in images]).T
     return fit_line(moves, errors)
 
 
@@ -51,7 +49,7 @@ def fit_line(moves: NDArray, errors: NDArray) -> list[float]:
 
 def _move_and_error(network: Cascade, stored: Batch) -> tuple[float, float]:
     device = next(network.parameters()).device
-    batch = unpack({name: values[None] for name, values in stored.items()}, device)
+    batch = unpack(stored, device)
     with torch.inference_mode():
         stages = network(batch["image"])
     before, last, truth = (n[0].permute(1, 2, 0).cpu().numpy() for n in (*[stages[0], *stages][-2:], batch["normal"]))

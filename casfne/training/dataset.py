@@ -1,21 +1,44 @@
-"""Samples as batches, in an order that depends on the seed and the step alone."""
+"""Images and their truth as batches, in an order that depends on the seed and the step alone.
+
+A source gives stored batches: image uint8 [B, 3, S, S] (sRGB), normal float16 [B, 3, S, S] (frame opengl), mask bool
+and trust uint8 (trust times 255) [B, 1, S, S], and seed int64 [B] on the CPU: the seeds that they were asked for with.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from casfne.config import Step
 from casfne.corpora.samples import read_stored
 from casfne.training.augment import Batch, unit
 
-Request = tuple[int, int]  # row, and the seed of its augmentation
+
+class Request(NamedTuple):
+    """An image to be had: its row, the seed of its augmentation, and the size at which a step will use it."""
+
+    row: int
+    seed: int
+    size: int
 
 
-class Samples(Dataset[Batch]):
-    """Images of sample archives as they are stored, channels first, and the seed they are asked for with."""
+class Source(Protocol):
+    """Where images come from."""
+
+    prepares_on: torch.device  # where its batches lie
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, requests: Sequence[Request]) -> Batch: ...
+
+
+class Samples:
+    """Images of sample archives, as large as they are stored."""
+
+    prepares_on = torch.device("cpu")
 
     def __init__(self, root: Path | str, rows: Sequence[tuple[str, int]]) -> None:
         self.root, self.rows = root, rows  # archive and light of each image
@@ -24,11 +47,13 @@ class Samples(Dataset[Batch]):
         return len(self.rows)
 
     def __getitem__(self, request: Request) -> Batch:
-        row, seed = request
-        stored = read_stored(self.root, *self.rows[row])
+        stored = read_stored(self.root, *self.rows[request.row])
         maps = {name: torch.from_numpy(stored[name]).movedim(-1, 0) for name in ("image", "normal")}
         flat = {name: torch.from_numpy(stored[name])[None] for name in ("mask", "trust")}
-        return maps | flat | {"seed": torch.tensor(seed)}
+        return maps | flat | {"seed": torch.tensor(request.seed)}
+
+    def __getitems__(self, requests: Sequence[Request]) -> Batch:
+        return default_collate([self[request] for request in requests])
 
 
 def unpack(batch: Batch, device: torch.device) -> Batch:
@@ -54,6 +79,7 @@ class Order(Sampler[list[Request]]):
     ) -> None:
         self.rows, self.seed, self.start, self.rank, self.world = rows, seed, start, rank, world
         self.batches = [part.batch for part in schedule for _ in range(part.steps)]
+        self.sizes = [part.size for part in schedule for _ in range(part.steps)]
 
     def __iter__(self) -> Iterator[list[Request]]:
         return (self._draw(step)[self.rank :: self.world] for step in range(self.start, len(self.batches)))
@@ -66,9 +92,15 @@ class Order(Sampler[list[Request]]):
         draws = np.random.default_rng((self.seed, step))
         chosen = draws.choice(self.rows, size, replace=size > self.rows)
         seeds = draws.integers(0, 2**31, size)
-        return list(zip(chosen.tolist(), seeds.tolist(), strict=True))
+        return [Request(row, seed, self.sizes[step]) for row, seed in zip(chosen.tolist(), seeds.tolist(), strict=True)]
 
 
-def loader(samples: Samples, order: Order, workers: int) -> DataLoader[Batch]:
+def loader(source: Source, order: Order, workers: int) -> DataLoader[Batch]:
     """Batches in ``order``, prepared by ``workers`` processes (0: in this one)."""
-    return DataLoader(samples, batch_sampler=order, num_workers=workers, pin_memory=torch.cuda.is_available())
+    pin = torch.cuda.is_available() and source.prepares_on.type == "cpu"
+    dataset = cast("Dataset[Batch]", source)  # torch asks a data set for no more than a source has
+    return DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=_as_it_is, pin_memory=pin)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

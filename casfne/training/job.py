@@ -1,7 +1,7 @@
 """A training as one value: settings, images, where to write. `python -m casfne.training JOB` runs it anywhere.
 
 Nothing here, nor what it imports, needs more than torch, torchvision, NumPy and safetensors, so that a bare GPU
-machine with the sample archives and a job file can train.
+machine with the sample archives, or the head models, and a job file can train.
 """
 
 import dataclasses
@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from casfne import config
 from casfne.errors import InputError
 from casfne.files import write_text
 from casfne.model.checkpoints import save_weights
+from casfne.model.devices import choose_device
 from casfne.provenance import file_sha256
 from casfne.training.augment import check_kinds
 from casfne.training.calibrate import fit_confidence
+from casfne.training.dataset import Samples, Source
 from casfne.training.loop import Report, train
 from casfne.training.parallel import rank_and_world
+from casfne.training.rendered import Rendered, open_studio
 
 Rows = list[tuple[str, int]]  # archive and light
 Reporter = Callable[[], AbstractContextManager[Report]]  # opened by the process that reports
@@ -28,8 +33,9 @@ Reporter = Callable[[], AbstractContextManager[Report]]  # opened by the process
 
 @dataclass(frozen=True)
 class Job:
-    """``used`` and ``held`` (for calibration) are images of the samples under ``root``; ``about`` describes them;
-    weights and checkpoint go to ``out``; ``made_by`` is a fingerprint of all that decides the result."""
+    """What to train on lies under ``root``: samples, of whose images ``used`` are for training and ``held`` for
+    calibration; or, where the profile asks for portraits, the head models. ``about`` describes it; weights and
+    checkpoint go to ``out``; ``made_by`` is a fingerprint of all that decides the result."""
 
     settings: config.Train
     root: str
@@ -41,7 +47,7 @@ class Job:
 
     def __post_init__(self) -> None:
         check_kinds(self.settings.chosen.augment)
-        if not self.used:
+        if not self.used and not self.settings.chosen.portraits:
             raise InputError(f"{self.root}: no images to train on")
 
     @property
@@ -53,6 +59,18 @@ class Job:
     def weights(self) -> Path:
         """What a finished one leaves."""
         return Path(self.out) / "model.safetensors"
+
+    def sources(self) -> tuple[Source, Source]:
+        """Images to train on and, others, to calibrate on.
+
+        Portraits are rendered by the worker processes, on the CPU; without any, on the device that trains.
+        """
+        if (portraits := self.settings.chosen.portraits) is None:
+            return Samples(self.root, self.used), Samples(self.root, self.held)
+        device = torch.device("cpu") if self.settings.workers else choose_device(self.settings.device)
+        studio = open_studio(self.root, portraits, device)
+        used = Rendered(studio, portraits, 0, portraits.count)
+        return used, Rendered(studio, portraits, portraits.count, portraits.held)
 
     def write(self, path: Path | str) -> None:
         """As JSON."""
@@ -73,12 +91,13 @@ class Job:
 def run(job: Job, reporter: Reporter) -> None:
     """Train, calibrate, write the weights; then the checkpoint goes. One of several processes, or the only one."""
     first = rank_and_world()[0] == 0
+    used, held = job.sources()
     if first:
         print(f"E_f starts from {job.settings.chosen.encoder} weights", flush=True)
     with reporter() if first else nullcontext(lambda *_: None) as report:
-        trained = train(job.settings, job.root, job.used, job.checkpoint, job.made_by, report)
+        trained = train(job.settings, used, job.checkpoint, job.made_by, report)
     if first:
-        confidence = fit_confidence(trained.network, job.root, job.held)
+        confidence = fit_confidence(trained.network, held, job.settings.chosen.schedule[-1].size)
         facts = {"made_by": job.made_by, "profile": job.settings.profile, "seed": job.settings.seed}
         about = facts | _encoder(job.settings.chosen.encoder) | {"confidence": confidence}
         save_weights(job.weights, trained.network, about | job.about)

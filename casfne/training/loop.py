@@ -18,7 +18,7 @@ from casfne.model.cascade import Cascade, CascadeConfig, build
 from casfne.model.devices import autocast, choose_device, choose_precision
 from casfne.model.discriminator import Discriminator
 from casfne.training.augment import augment, resize_batch
-from casfne.training.dataset import Batch, Order, Samples, loader, unpack
+from casfne.training.dataset import Batch, Order, Source, loader, unpack
 from casfne.training.losses import TOTAL_VARIATION, adversarial_loss, cosine_loss, discriminator_loss
 from casfne.training.parallel import average_gradients, mean_over_processes, rank_and_world, share_batch_norms
 
@@ -98,13 +98,12 @@ def start(config: Train, device: torch.device) -> State:
 
 def train(
     config: Train,
-    root: Path | str,
-    rows: Sequence[tuple[str, int]],
+    source: Source,
     checkpoint: Path,
     made_by: str,
     report: Report,
 ) -> Trained:
-    """Train on the images ``rows`` (archive, light) of the samples under ``root``.
+    """Train on the images of ``source``.
 
     ``checkpoint`` is written every ``config.checkpoint_every`` steps and taken up when ``made_by`` (a
     fingerprint of all that decides the result) is the same. ``report`` gets every ``config.log_every``-th step,
@@ -117,8 +116,8 @@ def train(
     state.resume(checkpoint, made_by)
     rank, world = rank_and_world()
     parts = [(part, i) for part in config.chosen.schedule for i in range(part.steps)]
-    order = Order(len(rows), config.chosen.schedule, config.seed, state.step, rank, world)
-    batches = _Watched(loader(Samples(root, rows), order, config.workers))
+    order = Order(len(source), config.chosen.schedule, config.seed, state.step, rank, world)
+    batches = _Watched(loader(source, order, config.workers))
     forward = torch.compile(state.network) if config.compile else state.network
     state.network.train()
     for stored in batches:

@@ -1,0 +1,1 @@
+"""Light: lamps and surroundings, reflectance, shadows."""

@@ -1,0 +1,1 @@
+"""Cameras and lenses: projection, rasteriser, framing, degradations, backgrounds."""

@@ -1,0 +1,1 @@
+"""Whose heads: models, identity, expression, looks and fine relief."""

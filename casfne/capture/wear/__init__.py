@@ -1,0 +1,1 @@
+"""What people wear: hair, glasses, hats, clothes, and hands before the face."""

@@ -1,0 +1,47 @@
+"""What a training is given, for its job: the samples of the training people, or the head models of the studio."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from casfne.capture.people.anny import head_model_file
+from casfne.capture.people.heads import read_head_model
+from casfne.config import Portraits
+from casfne.corpora.samples import INDEX, read_index
+from casfne.corpora.split import rows_of
+from casfne.provenance import file_sha256
+from casfne.training.calibrate import calibration_people
+from casfne.training.job import Rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Inputs(NamedTuple):
+    """``root``, ``used``, ``held`` and ``about`` as a `Job` has them; hashes of the files that decide the result."""
+
+    root: str
+    used: Rows
+    held: Rows
+    about: dict[str, Any]
+    sha256: list[str]
+
+
+def of_samples(root: Path, split: Path) -> Inputs:
+    """Images of the training people of ``split`` (a file), some of them kept for calibration."""
+    held, used = calibration_people(rows_of(read_index(root), json.loads(split.read_text()), "train"))
+    about = {"images": len(used), "people": int(used["subject"].nunique()), "sources": sorted(set(used["source"]))}
+    return Inputs(str(root), _pairs(used), _pairs(held), about, [file_sha256(root / INDEX), file_sha256(split)])
+
+
+def _pairs(rows: "pd.DataFrame") -> Rows:
+    return list(zip(rows["archive"], rows["light"].tolist(), strict=True))
+
+
+def of_portraits(portraits: Portraits) -> Inputs:
+    """The head models, files relative to the working folder. InputError that names a missing or faulty one."""
+    files = [head_model_file(name) for name in portraits.heads]
+    for file in files:
+        read_head_model(file)  # better now than on the machine that trains
+    about = {"images": portraits.count, "people": portraits.count, "sources": ["studio"]}
+    return Inputs(".", [], [], about, [file_sha256(file) for file in files])
