@@ -34,9 +34,10 @@ lint: install    ## ruff and mypy
 bench: install   ## benchmarks/*.py -> benchmarks/results/latest.json
 	python -m benchmarks
 
-pictures: install  ## the README's pictures, from what `make repro` made
+pictures: install  ## the README's pictures, from what `make repro` made, and the studio's sheet
 	mkdir -p docs
 	cp data/evaluation/error_maps.png data/report/frame.png docs/
+	casfne studio sheet --count 48 --seed 7 --out docs/studio.jpg
 
 lock: install    ## resolve pyproject.toml again into requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

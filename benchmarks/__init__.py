@@ -1,4 +1,4 @@
-"""Benchmarks: every module here but this package's own has `run() -> list[Result]`; `make bench` runs them all.
+"""Benchmarks: every module of this folder has `run() -> list[Result]`; `make bench` runs them all.
 
 Speeds are ratios of one run. Long comparisons are commands of their own (`python -m benchmarks.inference`), which
 write what they measured beside their module.

@@ -17,7 +17,7 @@ LATEST = Path(__file__).parent / "results" / "latest.json"
 
 def main() -> None:
     """All benchmarks, one after the other: they would disturb each other side by side."""
-    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name != "__main__")
+    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name != "__main__" and not m.ispkg)
     results = [result for name in names for result in importlib.import_module(f"benchmarks.{name}").run()]
     table = Table("name", "value", "unit", "what")
     for r in results:
