@@ -1,13 +1,15 @@
 """Pictures: reading them safely, sRGB and linear light, face crops."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from casfne.errors import InputError
 from casfne.files import atomic_open
@@ -25,6 +27,37 @@ def read_image(source: Path | str | bytes, name: str | None = None) -> NDArray[n
     Grey, palette, alpha (dropped), CMYK and 16-bit (upper byte) pictures are converted.
     Raises InputError naming the file (``name`` for bytes) when it is missing, empty, truncated or no picture.
     """
+    with _opened(source, name) as (label, _, picture):
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode.startswith("I"):
+            grey = (_deep_grey(upright, label) >> 8).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, -1)
+        return np.asarray(upright.convert("RGB"))
+
+
+def read_pixels(source: Path | str | bytes, name: str | None = None) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """A picture as its file holds it: uint8 or uint16, grey [H, W, 1] or RGB [H, W, 3], upright; alpha is dropped.
+
+    Values of 9 to 15 bits (PGM, PPM) are scaled to 0..65535. Raises InputError as `read_image` does, and for
+    pictures of floats or of 32 bits.
+    """
+    with _opened(source, name) as (label, data, picture):
+        if picture.mode.startswith("RGB") and (white := _deep_white(picture)):
+            picture.load()  # says what is wrong with a damaged file
+            return _deep_colour(data, white)
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode.startswith("I"):
+            return _deep_grey(upright, label)[..., None]
+        if upright.mode == "F":
+            raise InputError(f"{label}: pixels are floats, expected 8 or 16 bits")
+        if upright.mode in ("1", "L", "LA"):
+            return np.asarray(upright.convert("L"))[..., None]
+        return np.asarray(upright.convert("RGB"))
+
+
+@contextmanager
+def _opened(source: Path | str | bytes, name: str | None) -> Iterator[tuple[str, bytes, ImageFile.ImageFile]]:
+    """Its name, its bytes, and the picture, not yet decoded; what is raised for its sake becomes an InputError."""
     label = name or (str(source) if not isinstance(source, bytes) else "image")
     data = source if isinstance(source, bytes) else _read_bytes(Path(source))
     if not data:
@@ -33,17 +66,39 @@ def read_image(source: Path | str | bytes, name: str | None = None) -> NDArray[n
         with Image.open(io.BytesIO(data)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise InputError(f"{label}: {picture.width}x{picture.height} pixels, more than {MAX_PIXELS:,}")
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I;16"):
-                grey = (np.asarray(upright) >> 8).astype(np.uint8)
-                return np.repeat(grey[..., None], 3, -1)
-            return np.asarray(upright.convert("RGB"))
+            yield label, data, picture
     except UnidentifiedImageError:
         raise InputError(f"{label}: not an image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{label}: damaged image ({error})") from None
+
+
+def _deep_grey(picture: Image.Image, label: str) -> NDArray[np.uint16]:
+    values = np.asarray(picture)
+    if values.min() < 0 or values.max() > 65535:
+        raise InputError(f"{label}: pixels of 32 bits, expected 8 or 16")
+    return values.astype(np.uint16)
+
+
+def _deep_white(picture: ImageFile.ImageFile) -> int:
+    """The value of full scale where a colour file holds more than 8 bits, which Pillow would cut to 8; else 0."""
+    if not picture.tile:  # WebP, of 8 bits
+        return 0
+    arguments = picture.tile[0].args  # what Pillow's decoder is told: "RGB;16B", or for PPM ("RGB", 4095)
+    kind, *more = arguments if isinstance(arguments, tuple) else (arguments,)
+    if picture.format == "PPM" and more and more[0] > 255:
+        return int(more[0])
+    return 65535 if ";16" in str(kind) else 0
+
+
+def _deep_colour(data: bytes, white: int) -> NDArray[np.uint16]:
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    if bgr is None or bgr.dtype != np.uint16:
+        raise ValueError("16-bit colours that cannot be decoded")
+    rgb = bgr[..., ::-1]
+    return (rgb if white == 65535 else np.rint(rgb * (65535 / white))).astype(np.uint16)
 
 
 def _read_bytes(path: Path) -> bytes:

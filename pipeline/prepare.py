@@ -1,61 +1,60 @@
-"""Stage prepare: a Photoface tree, simulated or real -> samples of 256x256 and their index."""
+"""Stage prepare: a Photoface tree, simulated or real -> samples of 256x256, their index, a row for every session."""
 
 import json
 from pathlib import Path
 
 import pandas as pd
-from rich.progress import track
+from rich.progress import Progress
 
 from casfne import config
-from casfne.corpora.photoface import prepare_session
+from casfne.corpora import fleet, sessions
+from casfne.corpora.photoface import Settings
 from casfne.corpora.samples import write_index
 from casfne.errors import InputError, guard
 from casfne.files import write_text
-from casfne.stereo.captures import find_sessions
 
 OUT, METRICS = Path("data/samples"), Path("data/metrics/prepare.json")
 
 
 @guard
 def main() -> None:
-    """Solve every session; any that cannot be used is named, and too many of them are an error."""
-    settings = config.load("params.yaml", "prepare")
-    root = Path(settings.root)
-    sessions = find_sessions(root)
-    rows, failures = [], []
-    for folder in track(sessions, "prepare"):
-        truth = root.parent / "truth" / folder.parent.name / f"{folder.name}.npz"
-        try:
-            rows += prepare_session(folder, OUT, truth, settings.shadow, settings.saturation)
-        except InputError as error:
-            failures.append(str(error))
-    if len(failures) > settings.max_failed_share * len(sessions):
-        raise InputError(f"{len(failures)} of {len(sessions)} sessions cannot be used: " + "; ".join(failures[:5]))
-    write_index(OUT, rows)
-    write_text(METRICS, json.dumps(summarise(pd.DataFrame(rows), failures), indent=2) + "\n")
+    """Solve the sessions that are not done; any that cannot be used is named, and too many of them are an error."""
+    p: config.Prepare = config.load("params.yaml", "prepare")
+    plan = sessions.plan(p.root, OUT, Path(p.root).parent / "truth", Settings(p.shadow, p.saturation))
+    with Progress() as progress:
+        bar = progress.add_task("prepare", total=len(plan.tasks))
+        outcomes = fleet.run(plan.tasks, progress=lambda done, total: progress.update(bar, completed=done))
+    table = sessions.write_sessions(OUT, plan, outcomes)
+    failed = table[table["status"] != "ok"]
+    if len(failed) > p.max_failed_share * len(table) or len(failed) == len(table):
+        reasons = failed["folder"].str.cat(failed["reason"], ": ")
+        raise InputError(f"{len(failed)} of {len(table)} sessions cannot be used: " + "; ".join(reasons[:5]))
+    sessions.clear(OUT, outcomes)
+    write_index(OUT, [row for outcome in outcomes for row in outcome.rows])
+    write_text(METRICS, json.dumps(summarise(table), indent=2) + "\n")
 
 
-def summarise(rows: pd.DataFrame, failures: list[str]) -> dict[str, object]:
+def summarise(table: pd.DataFrame) -> dict[str, object]:
     """Counts, and the errors against the simulated truth where there is one, pooled by pixel."""
-    sessions = rows.drop_duplicates("archive")
+    done = table[table["status"] == "ok"]
     counts = {
-        "sessions": len(sessions),
-        "people": int(sessions["subject"].nunique()),
-        "images": len(rows),
-        "failed_sessions": len(failures),
-        "mean_trust": float(sessions["mean_trust"].mean()),
+        "sessions": len(done),
+        "people": int(done["subject"].nunique()),
+        "images": int(done["images"].sum()),
+        "failed_sessions": len(table) - len(done),
+        "mean_trust": float(done["mean_trust"].mean()),
     }
-    if "stereo_error_deg" not in sessions:
+    if "stereo_error_deg" not in done:
         return counts
     return counts | {
-        "stereo_error_deg": _pooled(sessions, "stereo_error_deg", "stereo_pixels"),
-        "stereo_error_where_trusted_deg": _pooled(sessions, "trusted_error_deg", "trusted_pixels"),
-        "trusted_share": float(sessions["trusted_pixels"].sum() / sessions["stereo_pixels"].sum()),
+        "stereo_error_deg": _pooled(done, "stereo_error_deg", "stereo_pixels"),
+        "stereo_error_where_trusted_deg": _pooled(done, "trusted_error_deg", "trusted_pixels"),
+        "trusted_share": float(done["trusted_pixels"].sum() / done["stereo_pixels"].sum()),
     }
 
 
-def _pooled(sessions: pd.DataFrame, error: str, pixels: str) -> float:
-    return float((sessions[error] * sessions[pixels]).sum() / sessions[pixels].sum())
+def _pooled(done: pd.DataFrame, error: str, pixels: str) -> float:
+    return float((done[error] * done[pixels]).sum() / done[pixels].sum())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from casfne.images import read_image, to_uint8, write_image
 from casfne.model.cascade import Cascade, CascadeConfig
 from casfne.model.checkpoints import load_weights, save_weights
 from casfne.normals import recognise_frame, sphere
-from casfne.stereo.solve import predict
+from casfne.stereo.surface import predict
 
 
 def casfne(*arguments, cwd=ROOT):

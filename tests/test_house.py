@@ -16,7 +16,7 @@ LEAVES = ("normals", "config", "table", "provenance", "errors", "files", "images
 ALLOWED = {
     "capture": {"normals", "images"},
     "stereo": {"normals", "images"},
-    "corpora": {"normals", "images", "stereo"},
+    "corpora": {"cluster", "normals", "images", "provenance", "stereo"},
     "model": {"images", "normals", "provenance"},
     "training": {"config", "cluster", "provenance", "capture", "corpora", "model", "evaluation"},
     "evaluation": {"normals", "images", "corpora", "model"},
@@ -46,7 +46,7 @@ def test_metrics_import_normals_alone():
 
 def test_only_the_fleets_import_ray():
     users = [str(f.relative_to(ROOT / "casfne")) for f in FILES if any(n.split(".")[0] == "ray" for n in _modules(f))]
-    assert users == ["cluster.py", "labelling/fleet.py", "training/fleet.py"]
+    assert users == ["cluster.py", "corpora/fleet.py", "labelling/fleet.py", "training/fleet.py"]
     fleets = [ROOT / "casfne" / name for name in users[1:]]
     assert [f for f in FILES if set(fleets) & set(direct(f))] == [ROOT / "casfne" / "cli.py"]
 

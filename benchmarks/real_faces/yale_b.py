@@ -19,6 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -29,8 +30,11 @@ from casfne.images import SIZE, Crop, crop_from_points, linear_to_srgb, read_ima
 from casfne.model.predictor import load
 from casfne.normals import angle_deg, encode, normalise
 from casfne.report.figures import error_map, grid
-from casfne.stereo.captures import Capture, read_yale_b
-from casfne.stereo.solve import least_squares, predict, solve, trim
+from casfne.stereo.captures import Capture
+from casfne.stereo.solvers.base import Rays
+from casfne.stereo.solvers.least_squares import trimmed
+from casfne.stereo.surface import Settings, solve
+from casfne.stereo.yale_b import read_yale_b
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "yale_b"
 # Eyes, nose tip, mouth corners as x, y in pixels, read off pictures enlarged five times: no detector finds a face in
@@ -126,19 +130,20 @@ def face_ellipse(points: NDArray[np.float64], height: int, width: int) -> NDArra
 def plain_reference(capture: Capture, face: NDArray[np.bool_]) -> Reference:
     """Least squares twice: over what is neither dark nor saturated, then without the worst quarter."""
     near = capture.lights[:, 2] >= np.cos(np.radians(MAX_ZENITH_DEG))
-    grey, lights = capture.grey[near].astype(np.float64), capture.lights[near].astype(np.float64)
-    lit = (grey > SHADOW) & (grey < SATURATION)
-    used = trim(grey, lights, lit, least_squares(grey, lights, lit))
-    scaled = least_squares(grey, lights, used)
-    squares = np.where(used, (grey - predict(scaled, lights)) ** 2, 0).sum(0) / np.maximum(used.sum(0), 1)
-    residual = np.sqrt(squares) / np.maximum(np.linalg.norm(scaled, axis=-1), 1e-6)
-    believed = face & (scaled[..., 2] > 0) & (used.sum(0) >= LEAST_LIGHTS) & (residual < RESIDUAL)
-    return Reference(normalise(scaled), clean(believed))
+    grey = torch.from_numpy(capture.grey[near]).flatten(1)
+    rays = Rays(grey, torch.from_numpy(capture.lights[near]), (grey >= SHADOW) & (grey < SATURATION))
+    solved = trimmed(rays)
+    squares = (solved.weights * (grey - rays.predict(solved.scaled).clamp_min(0)).square()).sum(0)
+    used, albedo = solved.weights.sum(0), solved.scaled.norm(dim=0)
+    residual = (squares / used.clamp_min(1)).sqrt() / albedo.clamp_min(1e-6)
+    believed = (solved.scaled[2] > 0) & (used >= LEAST_LIGHTS) & (residual < RESIDUAL)
+    normals = normalise(solved.scaled.T.reshape(*face.shape, 3))
+    return Reference(normals, clean(face & believed.reshape(face.shape).numpy()))
 
 
 def strict_reference(capture: Capture, face: NDArray[np.bool_]) -> Reference:
     """What `casfne stereo` solves."""
-    surface = solve(capture.images, capture.lights, SHADOW, SATURATION, MAX_ZENITH_DEG)
+    surface = solve(capture, Settings("selective", SHADOW, SATURATION, MAX_ZENITH_DEG))
     believed = face & surface.mask & (surface.used >= LEAST_LIGHTS) & (surface.residual < STRICT_RESIDUAL)
     return Reference(surface.normals, clean(believed))
 

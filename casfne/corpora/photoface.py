@@ -1,47 +1,74 @@
 """Photoface sessions, real or simulated, as samples: stereo, face crop, 256x256, one archive a session."""
 
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from casfne.corpora.samples import write_archive
+from casfne.corpora.samples import Record, Row, write_archive
 from casfne.errors import InputError
 from casfne.images import SIZE, Crop, crop_from_points, linear_to_srgb, to_uint8
 from casfne.normals import angle_deg, normalise
-from casfne.stereo.captures import Capture, five_points, read_photoface
+from casfne.provenance import code_version, file_sha256, fingerprint
+from casfne.stereo.authors import compare, compare_albedo
+from casfne.stereo.captures import Capture
 from casfne.stereo.face import solve_capture
-from casfne.stereo.solve import Surface
+from casfne.stereo.photoface import ATTRIBUTE_NAMES, FILES, five_points, read_photoface
+from casfne.stereo.surface import Surface
+
+CODE = ("stereo", "corpora/photoface.py", "corpora/samples.py", "images.py", "normals.py")  # what decides an archive
 
 
-def prepare_session(
-    folder: Path, out: Path, truth: Path | None, shadow: float, saturation: float
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Settings:
+    """What a session is solved with. shadow, saturation: pixels darker or brighter, of full scale, are left out;
+    light_distance_m: of the lamps from the middle of the face, None: far."""
+
+    shadow: float
+    saturation: float
+    light_distance_m: float | None = None
+
+
+def prepare_session(folder: Path, out: Path, truth: Path | None, settings: Settings) -> list[Row]:
     """Solve one session, write its archive into ``out``, and give its rows of the index, one for each light.
 
     ``truth`` is the archive of exact normals (`normal` [H, W, 3], `mask` [H, W]) of a simulated session; the
     rows then carry the angular error against it. InputError for a session that cannot be used.
     """
-    capture = read_photoface(folder)
+    start, made_of = time.perf_counter(), session_fingerprint(folder, truth, settings)
+    capture = read_photoface(folder, settings.light_distance_m)
     if capture.points is None:
         raise InputError(f"{folder}: no metadata.txt, whose points place the face")
-    surface = solve_capture(capture, shadow, saturation)
-    crop = crop_from_points(five_points(capture.points))
-    images, maps = crop_sample(capture, surface, crop)
+    surface = solve_capture(capture, settings.shadow, settings.saturation)
+    images, maps = crop_sample(capture, surface, crop_from_points(five_points(capture.points)))
     if not maps["mask"].any():
         raise InputError(f"{folder}: no face pixel is lit by three lights")
     archive = f"{capture.name}.npz"
-    write_archive(out / archive, images, maps)
     common = describe(capture, maps) | {"archive": archive}
+    if capture.authors_normals is not None:
+        common |= compare(capture.authors_normals, surface.normals, surface.mask)
+    if capture.authors_albedo is not None:
+        common |= compare_albedo(capture.authors_albedo, surface.albedo, surface.mask)
     if truth is not None and truth.is_file():
         common |= error_against(truth, surface)
-    return [common | _light_row(capture, light) for light in range(len(capture.lights))]
+    rows = [common | _light_row(capture, light) for light in range(len(capture.lights))]
+    write_archive(out / archive, images, maps, record=Record(made_of, rows, time.perf_counter() - start))
+    return rows
+
+
+def session_fingerprint(folder: Path, truth: Path | None, settings: Settings) -> str:
+    """Of all that decides a session's archive: the content of its files and of ``truth``, settings, code."""
+    files = {name: folder / name for name in FILES} | ({"truth": truth} if truth is not None else {})
+    content = {name: file_sha256(path) for name, path in files.items() if path.is_file()}
+    return fingerprint([content, asdict(settings), code_version(*CODE)])
 
 
 def crop_sample(capture: Capture, surface: Surface, crop: Crop) -> tuple[NDArray[np.uint8], dict[str, NDArray]]:
     """The face at 256x256: images sRGB uint8 [L, 256, 256, 3]; normal, mask, trust and albedo as a dict."""
-    images = np.stack([to_uint8(linear_to_srgb(crop.apply(image))) for image in capture.images])
+    images = np.stack([_crop_image(capture, light, crop) for light in range(len(capture.lights))])
     weight = crop.apply(surface.mask.astype(np.float32))
     inside = crop.inside(*surface.mask.shape)
     normal = normalise(crop.apply(surface.normals * surface.mask[..., None]))
@@ -54,6 +81,13 @@ def crop_sample(capture: Capture, surface: Surface, crop: Crop) -> tuple[NDArray
     return images, maps
 
 
+def _crop_image(capture: Capture, light: int, crop: Crop) -> NDArray[np.uint8]:
+    """One light's picture, sRGB uint8 [256, 256, 3]; grey ones three times."""
+    [linear] = capture.linear(lights=slice(light, light + 1))
+    height, width = linear.shape[:2]
+    return to_uint8(linear_to_srgb(crop.apply(np.broadcast_to(linear, (height, width, 3)).copy())))
+
+
 def describe(capture: Capture, maps: dict[str, NDArray]) -> dict[str, Any]:
     """What the index says of a session: who, when, how much of the crop is face, how far it is trusted."""
     subject, session = capture.name.split("_", 1)
@@ -64,7 +98,7 @@ def describe(capture: Capture, maps: dict[str, NDArray]) -> dict[str, Any]:
         "source": "photoface",
         "coverage": float(mask.sum() / SIZE**2),
         "mean_trust": float(maps["trust"][mask].mean()),
-    } | capture.attributes
+    } | {name: capture.attributes.get(name) for name in ATTRIBUTE_NAMES}
 
 
 def _light_row(capture: Capture, light: int) -> dict[str, Any]:

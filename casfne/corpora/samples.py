@@ -2,12 +2,16 @@
 
 An archive (`<subject>_<session>.npz`, nothing pickled) holds `image_0` .. `image_{L-1}` uint8 [256, 256, 3]
 (sRGB, one light each), `normal` float16 [256, 256, 3] (frame opengl), `mask` bool [256, 256], `trust` uint8
-[256, 256] (trust times 255) and `albedo` float16 [256, 256]. The index has a row for each image.
+[256, 256] (trust times 255) and `albedo` float16 [256, 256], 0 where it is not known. What `prepare` wrote also holds
+`record`, JSON: how the archive was made (see `Record`). The index has a row for each image.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
 
 INDEX = "index.parquet"
 
+Row = dict[str, Any]
+"""Of the index: plain values by column."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -32,18 +39,43 @@ class Sample:
     trust: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Record:
+    """What an archive says of its own making: the fingerprint of all that decided its content, its rows of the index,
+    and the seconds it took."""
+
+    fingerprint: str
+    rows: list[Row]
+    seconds: float
+
+
 def write_archive(
-    path: Path, images: NDArray[np.uint8], truth: dict[str, NDArray], more: dict[str, NDArray] | None = None
+    path: Path,
+    images: NDArray[np.uint8],
+    truth: Mapping[str, NDArray],
+    more: Mapping[str, NDArray] | None = None,
+    record: Record | None = None,
 ) -> None:
-    """Write one capture: ``images`` uint8 [L, 256, 256, 3] and normal, mask, trust (0..1), albedo as float; and
-    ``more`` arrays as they are."""
-    arrays = {f"image_{i}": image for i, image in enumerate(images)} | (more or {})
+    """Write one capture: ``images`` uint8 [L, 256, 256, 3] and normal, mask, trust (0..1), albedo as float; ``more``
+    arrays as they are; and how it was made."""
+    arrays = {f"image_{i}": image for i, image in enumerate(images)} | dict(more or {})
+    if record is not None:
+        arrays["record"] = np.frombuffer(json.dumps(asdict(record)).encode(), np.uint8)
     arrays["normal"] = truth["normal"].astype(np.float16)
     arrays["albedo"] = truth["albedo"].astype(np.float16)
     arrays["mask"] = truth["mask"].astype(bool)
     arrays["trust"] = np.rint(truth["trust"] * 255).astype(np.uint8)
     with atomic_open(path) as file:
         np.savez(file, **arrays)
+
+
+def read_record(path: Path) -> Record | None:
+    """How an archive was made; None where it is not there, is damaged, or does not say."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Record(**json.loads(arrays["record"].tobytes()))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+        return None
 
 
 def read_stored(root: Path | str, archive: str, light: int) -> dict[str, NDArray[Any]]:
@@ -64,13 +96,20 @@ def read_sample(root: Path | str, archive: str, light: int) -> Sample:
     return Sample(stored["image"], normalise(stored["normal"]), stored["mask"], trust)
 
 
-def write_index(root: Path | str, rows: list[dict[str, object]]) -> None:
+def write_index(root: Path | str, rows: Sequence[Row]) -> None:
     """Write the index of ``root``, sorted by `sample_id`."""
+    write_table(Path(root) / INDEX, rows, "sample_id")
+
+
+def write_table(path: Path, rows: Sequence[Row], key: str) -> "pd.DataFrame":
+    """Write rows as Parquet, sorted by ``key``, and give them; a column of text stays one where no row has any."""
     import pandas as pd
 
-    table = pd.DataFrame(rows).sort_values("sample_id", ignore_index=True)
-    with atomic_open(Path(root) / INDEX) as file:
+    table = pd.DataFrame(rows).sort_values(key, ignore_index=True)
+    table = table.astype({name: "string" for name in table if table[name].dtype == object})
+    with atomic_open(path) as file:
         table.to_parquet(file, index=False)
+    return table
 
 
 def read_index(root: Path | str) -> "pd.DataFrame":

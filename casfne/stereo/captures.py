@@ -1,127 +1,150 @@
-"""Captures on disk: one face under several known lights. Each reader gives the same record."""
+"""Captures: one face under several known lights. Every reader gives this record.
 
-import re
-from dataclasses import dataclass, field
+`open_capture` knows the readers: photoface.py, yale_b.py, lights_csv.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from casfne.errors import InputError
-from casfne.images import read_image
-from casfne.stereo.lights import read_light_source, yale_light
+from casfne.images import read_pixels
 
-PHOTOFACE_IMAGES = tuple(f"im{i}.bmp" for i in range(4))
-_SUBJECT, _SESSION = re.compile(r"\d{4}"), re.compile(r"\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}")
-_ATTRIBUTES = ("gender", "spectacles", "facial_hair", "pose", "quality", "occlusion", "emotion")
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+NOTES = "notes"  # the attribute that names what a reader left out, and why
+
+_ALL = slice(None)
+_TILE = 1 << 24  # values that `grey` turns to floats at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Capture:
     """One face under L lights, from a camera that does not move.
 
-    ``images`` float32 [L, H, W, 3], linear light in 0..1, ambient light taken off where it is known;
-    ``lights`` float32 [L, 3], unit, frame opengl; ``points`` float64 [11, 2] as x, y in pixels (Photoface's
-    face points) or None; ``attributes`` what the corpus says of the session.
+    images: uint8 or uint16 [L, H, W, C], C = 1 or 3, linear in light, as the files hold them; white: the value of full
+    scale; ambient: the picture without lamps, [H, W, C] of the same type, or None.
+    lights: float32 [L, 3], unit, from the middle of the face, frame opengl; positions: float32 [L, 3], of the lamps in
+    metres from the middle of the face, or None where they are far or not known.
+    points: float64 [11, 2], Photoface's face points as x, y in pixels, or None; attributes: what the corpus says of
+    the session. authors_normals: float32 [H, W, 3], unit or 0 where there is none, frame opengl, and authors_albedo:
+    float32 [H, W]: results that lie beside the pictures, or None.
+    ValueError where shapes or types do not fit.
     """
 
     name: str
-    images: NDArray[np.float32]
-    lights: NDArray[np.float32]
+    images: Pixels
+    lights: Floats
+    white: float = 255.0
+    ambient: Pixels | None = None
     points: NDArray[np.float64] | None = None
+    positions: Floats | None = None
     attributes: dict[str, str] = field(default_factory=dict)
+    authors_normals: Floats | None = None
+    authors_albedo: Floats | None = None
+
+    def __post_init__(self) -> None:
+        shape, kind = self.images.shape, self.images.dtype
+        if len(shape) != 4 or shape[3] not in (1, 3) or kind not in (np.uint8, np.uint16):
+            raise ValueError(f"expected images [L, H, W, 1 or 3] of uint8 or uint16, got {shape} of {kind}")
+        expected = {
+            "lights": (shape[0], 3),
+            "positions": (shape[0], 3),
+            "ambient": shape[1:],
+            "points": (11, 2),
+            "authors_normals": (*shape[1:3], 3),
+            "authors_albedo": shape[1:3],
+        }
+        for name, wanted in expected.items():
+            value = getattr(self, name)
+            if value is not None and value.shape != wanted:
+                raise ValueError(f"{name}: expected {wanted} for images {shape}, got {value.shape}")
+        if self.ambient is not None and self.ambient.dtype != kind:
+            raise ValueError(f"ambient: expected {kind}, got {self.ambient.dtype}")
+
+    def linear(self, rows: slice = _ALL, lights: slice = _ALL) -> Floats:
+        """Light in 0..1, float32 [L, h, W, C]: the ambient picture taken off, never below 0."""
+        values = self.images[lights, rows].astype(np.float32)
+        if self.ambient is not None:
+            values -= self.ambient[rows]
+            np.maximum(values, 0, out=values)
+        values /= np.float32(self.white)
+        return values
 
     @property
-    def grey(self) -> NDArray[np.float32]:
-        """Mean of the colours, [L, H, W]."""
-        return self.images.mean(-1)
+    def grey(self) -> Floats:
+        """The mean of the colours of `linear`, float32 [L, H, W]."""
+        count, height, width, colours = self.images.shape
+        grey = np.empty((count, height, width), np.float32)
+        step = max(1, _TILE // (count * width * colours))
+        for top in range(0, height, step):
+            rows = slice(top, top + step)
+            grey[:, rows] = self.linear(rows).mean(-1)
+        return grey
 
 
-def open_capture(path: Path | str) -> Capture:
-    """A capture from its folder: a Photoface session or a Yale B person. InputError where it is neither."""
+def open_capture(path: Path | str, light_distance_m: float | None = None) -> Capture:
+    """A capture from its folder: a Photoface session, a Yale B person, or pictures with a lights.csv.
+
+    light_distance_m: how far the lamps are from the middle of the face, for captures that do not say where theirs are.
+    InputError where the folder is none of these.
+    """
+    from casfne.stereo.lights_csv import read_lights_csv  # readers import this module
+    from casfne.stereo.photoface import looks_like_photoface, read_photoface
+    from casfne.stereo.yale_b import read_yale_b
+
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    if (folder / "LightSource.m").exists() or any((folder / name).exists() for name in PHOTOFACE_IMAGES):
-        return read_photoface(folder)
+    if (folder / "lights.csv").exists():
+        return with_lamps_at(read_lights_csv(folder), light_distance_m)
+    if looks_like_photoface(folder):
+        return read_photoface(folder, light_distance_m)
     if any(folder.glob("*.pgm")):
-        return read_yale_b(folder)
-    raise InputError(f"{folder}: neither a Photoface session (im0.bmp, LightSource.m) nor a Yale B person (*.pgm)")
+        return with_lamps_at(read_yale_b(folder), light_distance_m)
+    raise InputError(
+        f"{folder}: neither a Photoface session (im0.bmp, LightSource.m) nor a Yale B person (*.pgm) nor pictures with"
+        " a lights.csv"
+    )
 
 
-def find_sessions(root: Path | str) -> list[Path]:
-    """The sessions of a Photoface tree, `<subject>/<session>`, sorted. InputError when there is none."""
-    root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder, expected a Photoface tree <subject>/<session>")
-    people = (d for d in root.iterdir() if d.is_dir() and _SUBJECT.fullmatch(d.name))
-    found = [s for person in people for s in person.iterdir() if s.is_dir() and _SESSION.fullmatch(s.name)]
-    if not found:
-        raise InputError(f"{root}: no session <4 digits>/<YYYY-MM-DD_HH-MM-SS> in it")
-    return sorted(found)
+def with_lamps_at(capture: Capture, distance_m: float | None) -> Capture:
+    """The capture with its lamps ``distance_m`` from the middle of the face, each in its direction.
 
-
-def read_photoface(folder: Path | str) -> Capture:
-    """A Photoface session; its images are taken as linear. InputError naming what is missing or unreadable."""
-    folder = Path(folder)
-    missing = [name for name in (*PHOTOFACE_IMAGES, "LightSource.m") if not (folder / name).is_file()]
-    if missing:
-        raise InputError(f"{folder}: incomplete session, no {', '.join(missing)}")
-    lights = read_light_source(folder / "LightSource.m")
-    points = read_points(folder / "metadata.txt") if (folder / "metadata.txt").is_file() else None
-    images = _stack([folder / name for name in PHOTOFACE_IMAGES])
-    return Capture(f"{folder.parent.name}_{folder.name}", images, lights, points, read_attributes(folder))
-
-
-def read_points(path: Path | str) -> NDArray[np.float64]:
-    """The 11 face points of metadata.txt, float64 [11, 2] as x, y in pixels."""
-    text = Path(path).read_text(encoding="latin-1")
-    try:
-        values = np.array([float(v) for v in re.split(r"[\s,;]+", text.strip())])
-    except ValueError:
-        raise InputError(f"{path}: expected x and y of 11 points, found words") from None
-    if values.size != 22:
-        raise InputError(f"{path}: expected x and y of 11 points, found {values.size} numbers")
-    return values.reshape(11, 2)
-
-
-def five_points(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Photoface's 11 points as the five of the crop convention: eyes, nose tip, mouth corners, [5, 2].
-
-    Eyes and mouth corners are ordered by x, so that "left" is the picture's whatever the file meant.
+    Unchanged where the distance is None or the positions are known. InputError for a distance that is not above 0.
     """
-    eyes = sorted([points[:2].mean(0), points[3:5].mean(0)], key=lambda p: float(p[0]))
-    mouth = sorted(points[8:10], key=lambda p: float(p[0]))
-    return np.stack([*eyes, points[6], *mouth])
+    if distance_m is None or capture.positions is not None:
+        return capture
+    if not 0 < distance_m < np.inf:
+        raise InputError(f"distance of the lamps: {distance_m:g} m, expected above 0")
+    return replace(capture, positions=(capture.lights * np.float32(distance_m)).astype(np.float32))
 
 
-def read_attributes(folder: Path | str) -> dict[str, str]:
-    """The named fields of metadataII.txt that are not empty; none where the file is missing."""
-    path = Path(folder) / "metadataII.txt"
-    if not path.is_file():
-        return {}
-    values = [v.strip() for v in path.read_text(encoding="latin-1").strip().split(",")]
-    return {name: value for name, value in zip(_ATTRIBUTES, values, strict=False) if value}
+def stack(paths: Sequence[Path]) -> Pixels:
+    """Pictures of one size and type as [N, H, W, C], in that type; InputError naming the first that differs."""
+    first = read_pixels(paths[0])
+    pictures = np.empty((len(paths), *first.shape), first.dtype)  # filled one by one: a list would hold all twice
+    pictures[0] = first
+    for i, path in enumerate(paths[1:], start=1):
+        picture = read_pixels(path)
+        if picture.shape != first.shape or picture.dtype != first.dtype:
+            raise InputError(f"{path}: {_differences(picture, first, paths[0].name)}")
+        pictures[i] = picture
+    return pictures
 
 
-def read_yale_b(folder: Path | str) -> Capture:
-    """An Extended Yale B person: `*A+035E-20.pgm`, one light each; `*Ambient.pgm` is taken off, never below 0."""
-    folder = Path(folder)
-    lit = sorted(p for p in folder.glob("*.pgm") if "Ambient" not in p.stem)
-    if not lit:
-        raise InputError(f"{folder}: no image under a light (*A+000E+00.pgm)")
-    lights = np.stack([yale_light(p.stem) for p in lit])
-    images = _stack(lit)
-    for ambient in folder.glob("*Ambient.pgm"):
-        images = np.maximum(images - _stack([ambient, lit[0]])[0], 0)
-    return Capture(folder.name, images, lights)
+def full_scale(pixels: Pixels) -> float:
+    """The largest value of the type: 255 or 65535."""
+    return float(np.iinfo(pixels.dtype).max)
 
 
-def _stack(paths: list[Path]) -> NDArray[np.float32]:
-    """Pictures of one size as float32 [N, H, W, 3] in 0..1; InputError naming the first of another size."""
-    pictures = [read_image(p) for p in paths]
-    for path, picture in zip(paths, pictures, strict=True):
-        if picture.shape != pictures[0].shape:
-            sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (picture, pictures[0])]
-            raise InputError(f"{path}: {sizes[0]} pixels, but {paths[0].name} has {sizes[1]}")
-    return np.stack(pictures).astype(np.float32) / np.float32(255)
+def _differences(picture: Pixels, first: Pixels, name: str) -> str:
+    if picture.shape[:2] != first.shape[:2]:
+        sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (picture, first)]
+        return f"{sizes[0]} pixels, but {name} has {sizes[1]}"
+    kinds = [f"{8 * p.dtype.itemsize}-bit {'grey' if p.shape[2] == 1 else 'colour'}" for p in (picture, first)]
+    return f"{kinds[0]}, but {name} is {kinds[1]}"

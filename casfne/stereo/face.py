@@ -1,12 +1,14 @@
 """Where the face is in a capture, and how well a solved surface explains images it has not seen."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from casfne.errors import InputError
 from casfne.stereo.captures import Capture
-from casfne.stereo.solve import Surface, predict, solve
+from casfne.stereo.surface import Settings, Surface, predict, solve
 
 
 def face_region(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
@@ -40,7 +42,8 @@ def held_out_error(capture: Capture, count: int, shadow: float, saturation: floa
     held = np.linspace(0, total - 1, count).round().astype(int)
     kept = np.setdiff1d(np.arange(total), held)
     grey = capture.grey
-    surface = solve(capture.images[kept], capture.lights[kept], shadow, saturation)
+    known = replace(capture, images=capture.images[kept], lights=capture.lights[kept], positions=None)
+    surface = solve(known, Settings(shadow=shadow, saturation=saturation))
     albedo = surface.albedo[..., None]
     flat = np.array([0, 0, 1], np.float32)
     lit = (grey[held] > shadow) & (grey[held] < saturation) & surface.mask
@@ -62,10 +65,8 @@ def held_out_error(capture: Capture, count: int, shadow: float, saturation: floa
 
 def solve_capture(capture: Capture, shadow: float, saturation: float) -> Surface:
     """Solve a capture; where it carries face points, the mask is cut to the face."""
-    surface = solve(capture.images, capture.lights, shadow, saturation)
+    surface = solve(capture, Settings(shadow=shadow, saturation=saturation))
     if capture.points is None:
         return surface
     face = face_region(capture.points, *surface.mask.shape)
-    return Surface(
-        surface.normals, surface.albedo, surface.mask & face, surface.trust * face, surface.residual, surface.used
-    )
+    return replace(surface, mask=surface.mask & face, trust=surface.trust * face)

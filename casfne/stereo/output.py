@@ -10,7 +10,7 @@ from casfne.files import write_array, write_text
 from casfne.images import to_uint8, write_image
 from casfne.normals import encode, recognise_frame
 from casfne.stereo.captures import Capture
-from casfne.stereo.solve import Surface
+from casfne.stereo.surface import Surface
 
 
 def write_surface(out: Path | str, surface: Surface, summary: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Solvers of photometric stereo, by name; each has one file and one interface, see `base`."""
