@@ -1,7 +1,7 @@
-"""Pictures: reading them safely, sRGB and linear light, face crops."""
+"""Pictures: reading them safely, sRGB and linear light, face crops, grids of tiles."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,3 +235,32 @@ def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:
     """Write uint8 RGB [H, W, 3] or grey [H, W] whole or not at all; the suffix chooses the format."""
     with atomic_open(path) as file:
         file.write(encode_image(image, Path(path).suffix))
+
+
+# --- figures ---
+
+GAP, BAR = 4, 22  # pixels between tiles, and of the titles' bar
+
+
+def grey_to_rgb(grey: NDArray) -> NDArray[np.uint8]:
+    """Values 0..1 [H, W] as grey uint8 RGB [H, W, 3]."""
+    return np.repeat(to_uint8(grey)[..., None], 3, -1)
+
+
+def shade(normals: NDArray, light: NDArray, mask: NDArray | None = None) -> NDArray[np.uint8]:
+    """A white matte surface [H, W, 3] under one directional light [3], sRGB uint8; black off the mask."""
+    linear = np.clip(normals @ np.asarray(light, np.float32), 0, 1)
+    return grey_to_rgb(linear_to_srgb(linear if mask is None else linear * mask))
+
+
+def grid(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str]) -> NDArray[np.uint8]:
+    """Tiles of one size in rows, a title above each column; uint8 RGB on white."""
+    height, width = rows[0][0].shape[:2]
+    canvas = np.full((BAR + len(rows) * (height + GAP), len(titles) * (width + GAP), 3), 255, np.uint8)
+    for column, title in enumerate(titles):
+        place = (column * (width + GAP) + 2, BAR - 7)
+        cv2.putText(canvas, title, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+        for row, tiles in enumerate(rows):
+            top, left = BAR + row * (height + GAP), column * (width + GAP)
+            canvas[top : top + height, left : left + width] = tiles[column]
+    return canvas

@@ -100,7 +100,7 @@ def test_the_curl_knows_every_surface_but_not_its_relief():
 
     relief = np.array([[0.7, 0, 0], [0, 0.7, 0], [0.3, -0.2, 1]])  # flattened and sheared: a surface again
     twist = np.array([[1, 0.3, 0], [-0.3, 1, 0], [0, 0, 1]])
-    assert curl(np.linalg.inv(relief.T)) < 20 * curl(np.eye(3)) < 0.02 * curl(twist)
+    assert max(curl(np.eye(3)), curl(np.linalg.inv(relief.T))) < 0.05 * curl(twist)
 
 
 def test_few_lights_are_refused_with_a_reason():

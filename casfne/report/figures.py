@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -14,23 +13,11 @@ from numpy.typing import NDArray
 from casfne import table
 from casfne.corpora.samples import Sample
 from casfne.errors import InputError
-from casfne.images import SIZE, Crop, linear_to_srgb, read_image, to_uint8
+from casfne.images import SIZE, Crop, grid, read_image, shade, to_uint8
 from casfne.normals import angle_deg, direction, encode, sphere
 
 KEY_LIGHT = direction(35, 25)  # of the shading: from the upper right
 ERROR_RANGE_DEG = 40.0  # an error map's brightest colour
-GAP, BAR = 4, 22  # pixels between tiles, and of the titles' bar
-
-
-def grey_to_rgb(grey: NDArray) -> NDArray[np.uint8]:
-    """Values 0..1 [H, W] as grey uint8 RGB [H, W, 3]."""
-    return np.repeat(to_uint8(grey)[..., None], 3, -1)
-
-
-def shade(normals: NDArray, light: NDArray, mask: NDArray | None = None) -> NDArray[np.uint8]:
-    """A white matte surface [H, W, 3] under one directional light [3], sRGB uint8; black off the mask."""
-    linear = np.clip(normals @ np.asarray(light, np.float32), 0, 1)
-    return grey_to_rgb(linear_to_srgb(linear if mask is None else linear * mask))
 
 
 def error_map(prediction: NDArray, truth: NDArray, mask: NDArray) -> NDArray[np.uint8]:
@@ -38,27 +25,6 @@ def error_map(prediction: NDArray, truth: NDArray, mask: NDArray) -> NDArray[np.
     colours = matplotlib.colormaps["inferno"](angle_deg(prediction, truth) / ERROR_RANGE_DEG)[..., :3]
     colours[~mask] = 1
     return to_uint8(colours)
-
-
-def grid(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str]) -> NDArray[np.uint8]:
-    """Tiles of one size in rows, a title above each column; uint8 RGB on white."""
-    height, width = rows[0][0].shape[:2]
-    canvas = np.full((BAR + len(rows) * (height + GAP), len(titles) * (width + GAP), 3), 255, np.uint8)
-    for column, title in enumerate(titles):
-        cv2.putText(
-            canvas,
-            title,
-            (column * (width + GAP) + 2, BAR - 7),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.45,
-            (0, 0, 0),
-            1,
-            cv2.LINE_AA,
-        )
-        for row, tiles in enumerate(rows):
-            top, left = BAR + row * (height + GAP), column * (width + GAP)
-            canvas[top : top + height, left : left + width] = tiles[column]
-    return canvas
 
 
 def error_figure(results: Sequence[tuple[Sample, NDArray]]) -> NDArray[np.uint8]:
