@@ -9,7 +9,7 @@ from torch import Tensor
 
 from casfne.capture.draws import Draws
 from casfne.capture.lighting.material import Material
-from casfne.capture.wear import clothes, glasses, hats, props
+from casfne.capture.wear import clothes, glasses, hand_material, hands, hats
 from casfne.capture.wear.parts import CLOTH, GLASSES, HAND, HAT, LENS, Part
 
 SEEDS = torch.arange(64)
@@ -73,7 +73,7 @@ def model() -> Model:
 @pytest.fixture(autouse=True)
 def everybody(monkeypatch):
     """All wear everything, unless a test says otherwise."""
-    for module in (glasses, hats, props):
+    for module in (glasses, hats, hands):
         monkeypatch.setattr(module, "SHARE", 1.0)
 
 
@@ -87,7 +87,7 @@ def _made(model: Model, heads: Tensor, draws: Draws) -> list[Part]:
     worn = glasses.glasses(model, heads, draws)
     neck = clothes.neck_place(model, heads)
     hat = hats.hats(model, heads, draws).part
-    return [worn.frame, worn.lens, hat, props.hands(model, heads, draws), clothes.clothes(model, heads, neck, draws)]
+    return [worn.frame, worn.lens, hat, hands.hands(model, heads, draws), clothes.clothes(model, heads, neck, draws)]
 
 
 def test_parts_are_whole_within_budget_and_repeatable(model):
@@ -112,7 +112,7 @@ def test_a_sample_does_not_depend_on_its_batch(model):
 
 
 def test_what_is_not_worn_lies_at_the_origin(model, monkeypatch):
-    for module in (glasses, hats, props):
+    for module in (glasses, hats, hands):
         monkeypatch.setattr(module, "SHARE", 0.4)
     for made in _made(model, _heads(model, len(SEEDS)), Draws(SEEDS))[:4]:
         assert 0 < made.worn.sum() < len(SEEDS)
@@ -174,15 +174,15 @@ def test_hats_enclose_the_crown_and_press_hair_inside(model, monkeypatch, kind):
 @pytest.mark.parametrize("kind", range(10))
 def test_hands_and_things_lie_before_the_head(model, monkeypatch, kind):
     heads, draws = _heads(model, 16), Draws(SEEDS[:16])
-    monkeypatch.setattr(props, "hand_kind", lambda draws: torch.full((len(draws),), kind))
-    made = props.hands(model, heads, draws)
+    monkeypatch.setattr(hands, "hand_kind", lambda draws: torch.full((len(draws),), kind))
+    made = hands.hands(model, heads, draws)
     middle = heads[:, : len(model.template) - 68].mean(1)
     depth = made.vertices[..., 2].amax(1)
-    limit = 0.02 if kind == props.CALL else 0.08
+    limit = 0.02 if kind == hands.CALL else 0.08
     assert (depth > limit).all()
     skull = ((made.vertices - middle[:, None]) / torch.tensor([0.06, 0.1, 0.07])).norm(dim=-1)
     assert (skull.amin(1) > 0.55).all()  # nothing deep inside
-    if kind < props.CALL:
+    if kind < hands.CALL:
         near = torch.cdist(made.vertices[:, :720], heads).amin((1, 2))  # the fingers
         assert (near < 0.03).all()
 
@@ -222,7 +222,7 @@ def test_materials_are_physical_and_follow_the_sample_alone(model):
         glasses.glasses_material,
         glasses.lens_material,
         hats.hat_material,
-        lambda place, sample, draws: props.hand_material(place, sample, draws, tone[: len(draws)]),
+        lambda place, sample, draws: hand_material.hand_material(place, sample, draws, tone[: len(draws)]),
         lambda place, sample, draws: clothes.cloth_material(place, sample, draws, tone[: len(draws)]),
     ]
     for made, material in zip(_made(model, heads, draws), makers, strict=True):

@@ -45,13 +45,13 @@ STEPS, BATCH, WIDTH, REFINEMENTS = 4800, 16, 16, 1
 TABLE = Path(__file__).with_suffix(".md")
 HEAD = """# What the studio is worth on real faces
 
-`python -m benchmarks.real_faces.probe` adds a row: a cascade of width 16 with one refinement, from random weights, at
-128 pixels. Errors are mean angles in degrees: on people of the same studio that it has not seen, and on the two of
+`python -m benchmarks.real_faces.probe` adds a row: a cascade of width 16 with one refinement, from random weights.
+Errors are mean angles in degrees: on people of the same studio that it has not seen, and on the two of
 Yale B (lights within 30 degrees of the camera; `yale_b.py` says what reference and strict are). For scale, there:
 (0, 0, 1) is off by 28.6, the other person's own normals by 14.0 (strict: 33.3 and 16.1).
 
-| recipe | heads | portraits | steps of 16 | own people | yaleB01 | yaleB02 | both | both, strict | machine |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| recipe | heads | size | portraits | steps of 16 | own people | yaleB01 | yaleB02 | both | both, strict | machine |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 AUGMENT = ("crop", "roll", "flip", "tone", "grey")
 
@@ -100,9 +100,9 @@ def write_chunks(folder: Path, order: Order) -> None:
             chunk, number = [], number + 1
 
 
-def settings(steps: int) -> config.Train:
+def settings(size: int, steps: int) -> config.Train:
     """A small cascade and a short schedule, the rest as in params.yaml."""
-    schedule = (config.Step(SIZE, BATCH, steps, 1e-3, 1e-5),)
+    schedule = (config.Step(size, BATCH, steps, 1e-3, 1e-5),)
     profile = config.Profile(None, WIDTH, "random", AUGMENT, 1.0, 0.995, schedule)
     plain = config.load("params.yaml", "train")
     changes = {"profile": "probe", "profiles": {"probe": profile}, "refinements": REFINEMENTS, "weight_adv": 0.0}
@@ -118,10 +118,11 @@ def main() -> None:
     parser.add_argument("--without", action="append", default=[], choices=INGREDIENTS)
     parser.add_argument("--portraits", type=int, default=PORTRAITS)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--size", type=int, default=SIZE, help="pixels of a side, 32 times a whole number")
     parser.add_argument("--seed", type=int, default=SEED, help="of the portraits")
     given = parser.parse_args()
     yale_b.people()  # what is missing is said before anything is computed
-    held = Order(given.heads, HELD_SEED, HELD, Setting(training_crop(SIZE)))
+    held = Order(given.heads, HELD_SEED, HELD, Setting(training_crop(given.size)))
     write_chunks(given.out / "held", held)
     began = time.perf_counter()
     write_chunks(
@@ -132,7 +133,7 @@ def main() -> None:
     print(f"rendered after {ready - began:.0f} s", flush=True)
     network = trained(given)
     minutes = [(ready - began) / 60, (time.perf_counter() - ready) / 60]
-    predict = functools.partial(predicted, network)
+    predict = functools.partial(predicted, network, given.size)
     own = held_out_error(predict, Stored(given.out / "held", HELD))
     record(given, minutes, own, yale_b.evaluate(predict))
 
@@ -140,13 +141,13 @@ def main() -> None:
 def trained(given: argparse.Namespace) -> Cascade:
     """The cascade after all steps; its weights go to ``given.out``."""
     names = [Path(head).stem for head in given.heads]
-    made_by = json.dumps([names, given.without, given.portraits, given.steps, given.seed])
+    made_by = json.dumps([names, given.without, given.portraits, given.steps, given.size, given.seed])
 
     def report(step: int, losses: dict[str, float]) -> None:
         print(step, losses, flush=True)
 
     source = Stored(given.out / "seen", given.portraits)
-    network = train(settings(given.steps), source, given.out / "checkpoint.pt", made_by, report).network
+    network = train(settings(given.size, given.steps), source, given.out / "checkpoint.pt", made_by, report).network
     save_weights(given.out / "model.safetensors", network, {"profile": "probe", "confidence": None})
     return network
 
@@ -158,16 +159,16 @@ def record(given: argparse.Namespace, minutes: list[float], own: float, real: di
     people = [real[name] for name in ("yaleB01", "yaleB02", "pooled")]
     errors = [own, *(person["mean_deg"] for person in people), real["pooled"]["strict_mean_deg"]]
     budget = f"{given.portraits} in {minutes[0]:.0f} min", f"{given.steps} in {minutes[1]:.0f} min"
-    cells = [recipe, names, *budget, *(f"{error:.2f}" for error in errors), machine()]
+    cells = [recipe, names, str(given.size), *budget, *(f"{error:.2f}" for error in errors), machine()]
     row = f"| {' | '.join(cells)} |"
     print(json.dumps(real, indent=1), HEAD.splitlines()[-2], row, sep="\n")
     text = TABLE.read_text() if TABLE.is_file() else HEAD
     write_text(TABLE, text + row + "\n")
 
 
-def predicted(network: Cascade, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Unit normals float32 [B, S, S, 3] of uint8 RGB crops [B, S, S, 3], through the size that the probe trains at."""
-    images = torch.from_numpy(np.stack([resize(crop, SIZE) for crop in crops])).movedim(-1, 1).float() / 255
+def predicted(network: Cascade, size: int, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Unit normals float32 [B, S, S, 3] of uint8 RGB crops [B, S, S, 3], at the ``size`` that it was trained at."""
+    images = torch.from_numpy(np.stack([resize(crop, size) for crop in crops])).movedim(-1, 1).float() / 255
     with torch.inference_mode():
         normals = torch.cat([network(part)[-1] for part in images.split(16)]).movedim(1, -1).numpy()
     side = crops.shape[1]

@@ -22,10 +22,10 @@ from casfne.capture.scene import HEAD, Scene
 from casfne.capture.wear.clothes import cloth_material
 from casfne.capture.wear.glasses import glasses_material, lens_material
 from casfne.capture.wear.hair import hair_material
+from casfne.capture.wear.hand_material import hand_material
 from casfne.capture.wear.hats import hat_material
 from casfne.capture.wear.lashes import lashes_material
 from casfne.capture.wear.parts import CLOTH, GLASSES, HAIR, HAND, HAT, LASHES, LENS
-from casfne.capture.wear.props import hand_material
 
 CLASS_OF_PART = {
     HAIR: HAIR_CLASS,

@@ -14,10 +14,10 @@ from casfne.capture.people.heads import HeadModel, sample_expression, sample_ide
 from casfne.capture.wear.clothes import clothes, neck_place, tucked
 from casfne.capture.wear.glasses import Glasses, glasses
 from casfne.capture.wear.hair import hair
+from casfne.capture.wear.hands import hands
 from casfne.capture.wear.hats import Hats, hats
 from casfne.capture.wear.lashes import lashes
 from casfne.capture.wear.parts import CLOTH, HAIR, LASHES, Part
-from casfne.capture.wear.props import hands
 from casfne.errors import InputError
 
 # what a studio may be told to leave out, to learn what it is worth

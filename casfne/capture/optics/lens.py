@@ -252,7 +252,7 @@ def _curved(light: Tensor, draws: Draws) -> Tensor:
 
 
 def curve(light: Tensor, draws: Draws) -> Tensor:
-    """Values in 0..1 that a camera gives light [B, K], which is at least 0: roll-off, sRGB or none, gamma, contrast, fade."""
+    """Values in 0..1 that a camera gives light [B, K], at least 0: roll-off, sRGB or none, gamma, contrast, fade."""
     knee = draws.between("knee", *_KNEE)[:, None].clamp_max(0.999)
     rolled = knee + (1 - knee) * (1 - torch.exp((knee - light) / (1 - knee)))
     held = torch.where(light < knee, light, rolled).clamp(0, 1)

@@ -1,6 +1,5 @@
 """What comes before a face: hands, what they hold, and plain things at the picture's edge."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -8,9 +7,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from casfne.capture.draws import Draws
-from casfne.capture.lighting.material import Material
-from casfne.capture.noise import layered, noise
-from casfne.capture.wear.fabrics import dye, fabric, offsets
 from casfne.capture.wear.meshes import (
     CAPSULE_RINGS,
     CAPSULE_SIDES,
@@ -23,7 +19,6 @@ from casfne.capture.wear.meshes import (
     envelope,
     join,
     part,
-    ramp,
     span,
 )
 from casfne.capture.wear.parts import HAND, Part
@@ -31,12 +26,11 @@ from casfne.capture.wear.parts import HAND, Part
 SHARE = 0.08
 CHIN, CHEEK, MOUTH, EYE, FOREHEAD, CALL, PHOTO, MICROPHONE, CUP, THING = range(10)
 _SHARES = (0.13, 0.17, 0.1, 0.08, 0.1, 0.08, 0.07, 0.09, 0.07, 0.11)
-_SKIN, _SLEEVE, _OBJECT, _STICK = range(4)  # which piece a point lies on: its place is that many metres to the right
-_OTHER_PERSON = 0.2  # share of hands whose tone is not the face's
+SKIN, SLEEVE, OBJECT, STICK = range(4)  # which piece a point lies on: its place is that many metres to the right
 
 # a right hand seen from its back, fingers up (y), thumb on the left, palm towards -z; metres
-_KNUCKLES = ((-0.030, 0.040), (-0.0105, 0.044), (0.0095, 0.041), (0.028, 0.033))
-_BONES = ((0.040, 0.024, 0.020), (0.044, 0.028, 0.021), (0.041, 0.026, 0.021), (0.032, 0.019, 0.018))
+KNUCKLES = ((-0.030, 0.040), (-0.0105, 0.044), (0.0095, 0.041), (0.028, 0.033))
+BONES = ((0.040, 0.024, 0.020), (0.044, 0.028, 0.021), (0.041, 0.026, 0.021), (0.032, 0.019, 0.018))
 _THUMB_AT, _THUMB_BONES = (-0.024, -0.028, -0.006), (0.044, 0.033, 0.027)
 _THUMB_OPEN, _THUMB_GRIP = (-0.75, 0.6, -0.25), (-0.15, 0.75, -0.65)  # where it points
 _FINGER_RADII, _THUMB_RADII = (0.0110, 0.0096, 0.0086, 0.0070), (0.0165, 0.0125, 0.0108, 0.0082)
@@ -121,7 +115,7 @@ def _bones(bent: Tensor, grip: Tensor, side: Tensor, scale: Tensor) -> tuple[Ten
     """Start and end [B, 16, 3] and their radii [B, 16] of fingers, thumb and forearm, in the hand's own frame."""
     starts, ends, radii, end_radii = [], [], [], []
     for finger in range(5):
-        at = bent.new_tensor(_THUMB_AT if finger == 4 else (*_KNUCKLES[finger], 0.0)).expand(len(bent), 3)
+        at = bent.new_tensor(_THUMB_AT if finger == 4 else (*KNUCKLES[finger], 0.0)).expand(len(bent), 3)
         sizes = _THUMB_RADII if finger == 4 else _FINGER_RADII
         thin = 0.86 if finger == 3 else 1.0
         angle = torch.zeros(len(bent), device=bent.device)
@@ -130,7 +124,7 @@ def _bones(bent: Tensor, grip: Tensor, side: Tensor, scale: Tensor) -> tuple[Ten
                 length, along = _THUMB_BONES[joint], _thumb(bent, grip, joint)
             else:
                 angle = angle + bent[:, joint, finger]
-                length, along = _BONES[finger][joint], _finger(angle, _KNUCKLES[finger][0])
+                length, along = BONES[finger][joint], _finger(angle, KNUCKLES[finger][0])
             starts.append(at)
             at = at + length * along
             ends.append(at)
@@ -288,104 +282,5 @@ def _places(vertices: Tensor, held: Tensor, stick: Tensor) -> Tensor:
     each = CAPSULE_RINGS * CAPSULE_SIDES
     arm = (torch.arange(rest.shape[1], device=rest.device) // each == 15).float()[:, None]
     shift = rest.new_tensor([1.0, 0.0, 0.0])
-    rest = (rest + _SLEEVE * arm * shift).expand(len(vertices), -1, -1)
-    return torch.cat([rest, held + _OBJECT * shift, stick + _STICK * shift], 1)
-
-
-def hand_material(place: Tensor, sample: Tensor, draws: Draws, tone: Tensor) -> Material:
-    """Skin (``tone`` [B, 3]: the face's albedo), sleeve and what is held, at ``place`` [N, 3] of samples [N]."""
-    own, kind = draws.sub("hand"), hand_kind(draws)
-    piece = place[:, 0].round()
-    local = torch.stack([place[:, 0] - piece, place[:, 1], place[:, 2]], -1)
-    piece = piece.long()
-    sleeve = fabric(local, sample, own.sub("sleeve"), own.choice("sleeve pattern", (0.6, 0.12, 0.08, 0.1, 0.1, 0)))
-    held = _held_material(local, sample, own, kind, piece)
-    skin = _skin_material(local, sample, own, tone)
-    bare = own.between("sleeve ends", -0.3, -0.05)
-    bare = torch.where(own.chance("bare arm", 0.45), -1.0, bare)[sample]
-    cloth = (piece == _SLEEVE) & (local[:, 1] < bare)
-    return _mixed(_mixed(skin, sleeve, cloth), held, piece >= _OBJECT)
-
-
-def _mixed(first: Material, second: Material, where: Tensor) -> Material:
-    return Material(
-        torch.where(where[:, None], second.albedo, first.albedo),
-        torch.where(where, second.specular, first.specular),
-        torch.where(where, second.roughness, first.roughness),
-        torch.where(where, second.scatter, first.scatter),
-        torch.where(where, second.sheen, first.sheen),
-    )
-
-
-def _skin_material(local: Tensor, sample: Tensor, own: Draws, tone: Tensor) -> Material:
-    pale, dark = tone.new_tensor([0.58, 0.39, 0.3]), tone.new_tensor([0.1, 0.055, 0.036])
-    other = torch.lerp(pale, dark, own.uniform("other tone", 1))
-    base = torch.where(own.chance("other person", _OTHER_PERSON)[:, None], other, tone)
-    blotches = layered(local, 0.018, offsets(own, "blotches")[sample], 2)
-    pores = noise(local, 0.0012, offsets(own, "pores")[sample])[:, 0]
-    red = ramp(local[:, 1], 0.02, 0.12) * 0.07 + 0.02 * blotches[:, 0] + 0.1 * _knuckles(local)
-    shade = 1 + 0.06 * blotches[:, 1] + 0.05 * pores - 0.3 * _creases(local)
-    flush = torch.stack([1 + 0.3 * red, 1 - 0.8 * red, 1 - 0.7 * red], -1)
-    nail = _nails(local)
-    albedo = base[sample] * shade[:, None] * flush
-    albedo = torch.lerp(albedo, albedo * albedo.new_tensor([1.2, 1.1, 1.1]) + 0.03, nail[:, None])
-    rough = 0.48 + 0.03 * blotches[:, 2] - 0.25 * nail
-    one = torch.ones_like(rough)
-    return Material(albedo.clamp(0.01, 0.85), 0.028 * one + 0.015 * nail, rough, 0.9 - 0.6 * nail, 0 * one)
-
-
-def _knuckles(local: Tensor) -> Tensor:
-    """Where the skin over the joints is redder, 0..1, on the open hand."""
-    total = torch.zeros_like(local[:, 0])
-    for (x, y), bones in zip(_KNUCKLES, _BONES, strict=True):
-        for at in (0.0, bones[0], bones[0] + bones[1]):
-            square = (local[:, 0] - x * (1 + 1.3 * at)) ** 2 + (local[:, 1] - y - at) ** 2
-            total = total + torch.exp(-square / (2 * 0.006**2))
-    return total.clamp_max(1) * ramp(local[:, 2], 0.0, 0.008)
-
-
-def _creases(local: Tensor) -> Tensor:
-    """Folds across the fingers' joints, 0..1."""
-    total = torch.zeros_like(local[:, 0])
-    for (x, y), bones in zip(_KNUCKLES, _BONES, strict=True):
-        near = torch.exp(-(((local[:, 0] - x * 1.05) / 0.008) ** 2))
-        for at in (bones[0], bones[0] + bones[1]):
-            away = local[:, 1] - y - at
-            total = total + near * torch.exp(-((away / 0.004) ** 2)) * (
-                0.5 + 0.5 * (away * (2 * math.pi / 0.0022)).cos()
-            )
-    return total.clamp_max(1)
-
-
-def _nails(local: Tensor) -> Tensor:
-    """On the backs of the fingers' ends, 0..1."""
-    total = torch.zeros_like(local[:, 0])
-    for (x, y), bones in zip(_KNUCKLES, _BONES, strict=True):
-        end = y + sum(bones) - 0.001
-        away = ((local[:, 0] - x * 1.12) / 0.0052) ** 4 + ((local[:, 1] - end) / 0.0062) ** 4
-        total = total + ramp(-away, -1.15, -0.85)
-    return total * (local[:, 2] > 0.0015)
-
-
-def _held_material(local: Tensor, sample: Tensor, own: Draws, kind: Tensor, piece: Tensor) -> Material:
-    """A phone's back with its camera, a microphone's grid, a mug, cloth or wood."""
-    colour, second = dye(own, "held"), dye(own, "mark")
-    at = kind[sample]
-    phone = (at == CALL) | (at == PHOTO)
-    lens = phone & (torch.maximum((local[:, 0] + 0.02).abs(), (local[:, 1] - 0.055).abs()) < 0.012)
-    glass = lens & (((local[:, 0] + 0.02) ** 2 + (local[:, 1] - 0.055) ** 2) < 0.007**2)
-    metal = (at == MICROPHONE) & (piece == _OBJECT)
-    holes = (local[:, 1] * 2100).sin() * (torch.atan2(local[:, 0], local[:, 2]) * 48).sin()
-    spots = layered(local, 0.03, offsets(own, "spots")[sample], 2)
-    grain = 1 + 0.12 * spots[:, 0] * (at == THING)
-    mark = own.chance("marked", 0.4)[sample] & (spots[:, 1] > 0.9)
-    albedo = torch.where((mark & ~phone & ~metal)[:, None], second[sample], colour[sample]) * grain[:, None]
-    albedo = torch.where(lens[:, None], albedo * 0.5 + 0.01, albedo)
-    albedo = torch.where(glass[:, None], 0.01, albedo)
-    albedo = torch.where(metal[:, None], (0.16 + 0.12 * holes)[:, None].expand_as(albedo), albedo)
-    albedo = torch.where((piece == _STICK)[:, None], 0.02, albedo)
-    rough = own.between("held rough", 0.1, 0.6)[sample]
-    rough = torch.where((at == THING), own.between("thing rough", 0.3, 0.95)[sample], rough)
-    specular = torch.where(metal, 0.3, 0.045)
-    zero = torch.zeros_like(rough)
-    return Material(albedo.clamp(0.005, 0.85), specular, torch.where(glass, 0.05, rough), zero, zero)
+    rest = (rest + SLEEVE * arm * shift).expand(len(vertices), -1, -1)
+    return torch.cat([rest, held + OBJECT * shift, stick + STICK * shift], 1)
