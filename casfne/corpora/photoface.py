@@ -17,6 +17,7 @@ from casfne.stereo.authors import compare, compare_albedo
 from casfne.stereo.captures import Capture
 from casfne.stereo.face import solve_capture
 from casfne.stereo.photoface import ATTRIBUTE_NAMES, FILES, five_points, read_photoface
+from casfne.stereo import surface as stereo
 from casfne.stereo.surface import Surface
 
 CODE = ("stereo", "corpora/photoface.py", "corpora/samples.py", "images.py", "normals.py")  # what decides an archive
@@ -42,8 +43,9 @@ def prepare_session(folder: Path, out: Path, truth: Path | None, settings: Setti
     capture = read_photoface(folder, settings.light_distance_m)
     if capture.points is None:
         raise InputError(f"{folder}: no metadata.txt, whose points place the face")
-    surface = solve_capture(capture, settings.shadow, settings.saturation)
-    images, maps = crop_sample(capture, surface, crop_from_points(five_points(capture.points)))
+    solution = solve_capture(capture, stereo.Settings(shadow=settings.shadow, saturation=settings.saturation))
+    surface = solution.surface
+    images, maps = crop_sample(solution.capture, surface, crop_from_points(five_points(capture.points)))
     if not maps["mask"].any():
         raise InputError(f"{folder}: no face pixel is lit by three lights")
     archive = f"{capture.name}.npz"
@@ -54,7 +56,7 @@ def prepare_session(folder: Path, out: Path, truth: Path | None, settings: Setti
         common |= compare_albedo(capture.authors_albedo, surface.albedo, surface.mask)
     if truth is not None and truth.is_file():
         common |= error_against(truth, surface)
-    rows = [common | _light_row(capture, light) for light in range(len(capture.lights))]
+    rows = [common | _light_row(solution.capture, i, int(light)) for i, light in enumerate(solution.numbers)]
     write_archive(out / archive, images, maps, record=Record(made_of, rows, time.perf_counter() - start))
     return rows
 
@@ -101,11 +103,12 @@ def describe(capture: Capture, maps: dict[str, NDArray]) -> dict[str, Any]:
     } | {name: capture.attributes.get(name) for name in ATTRIBUTE_NAMES}
 
 
-def _light_row(capture: Capture, light: int) -> dict[str, Any]:
-    x, y, z = (float(v) for v in capture.lights[light])
+def _light_row(capture: Capture, image: int, light: int) -> dict[str, Any]:
+    """image: its number in the archive; light: in the session, of which a picture may have been left out."""
+    x, y, z = (float(v) for v in capture.lights[image])
     return {
         "sample_id": f"{capture.name}_im{light}",
-        "light": light,
+        "light": image,
         "light_azimuth_deg": float(np.degrees(np.arctan2(x, z))),
         "light_elevation_deg": float(np.degrees(np.arcsin(y))),
     }

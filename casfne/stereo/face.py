@@ -1,14 +1,22 @@
 """Where the face is in a capture, and how well a solved surface explains images it has not seen."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from casfne.errors import InputError
 from casfne.stereo.captures import Capture
-from casfne.stereo.surface import Settings, Surface, predict, solve
+from casfne.stereo.integrate import Integrability, integrability_error, poisson
+from casfne.stereo.near import NearLamps, View, solve_near
+from casfne.stereo.registration import Registration, register_capture, undo
+from casfne.stereo.solvers.registry import solver_of
+from casfne.stereo.surface import Pictures, Settings, Surface, assemble, blank, predict, put, solve
+from casfne.stereo.trust import trusted
+
+Floats = NDArray[np.float32]
 
 
 def face_region(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
@@ -63,10 +71,73 @@ def held_out_error(capture: Capture, count: int, shadow: float, saturation: floa
     }
 
 
-def solve_capture(capture: Capture, shadow: float, saturation: float) -> Surface:
-    """Solve a capture; where it carries face points, the mask is cut to the face."""
-    surface = solve(capture, Settings(shadow=shadow, saturation=saturation))
-    if capture.points is None:
-        return surface
-    face = face_region(capture.points, *surface.mask.shape)
-    return replace(surface, mask=surface.mask & face, trust=surface.trust * face)
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """All that stereo finds out about a face. capture: as it was solved, its pictures moved back, those that could not
+    be left out, and ``numbers`` int [L]: which of the capture's pictures those are. surface: its mask cut to the face
+    where the capture has points. depth: float32 [H, W], towards the camera, NaN off the mask, in ``depth_unit``:
+    "metres" from the eyes where the lamps' places are known, else "pixels", of mean 0 over each connected part.
+    registration: None where nothing was asked to be registered."""
+
+    capture: Capture
+    numbers: NDArray[np.int64]
+    surface: Surface
+    depth: Floats
+    depth_unit: str
+    integrability: Integrability
+    registration: Registration | None
+
+
+def solve_capture(capture: Capture, settings: Settings | None = None) -> Solution:
+    """Solve a capture: register its pictures and cut the mask to the face where it carries points; with lamps whose
+    places are known as well, near ones; trust; depth. What could not be done stands in the surface's ``reason``."""
+    settings = settings or Settings()
+    height, width = capture.images.shape[1:3]
+    region = np.ones((height, width), bool)
+    registration, reason, numbers = None, dict[str, str](), np.arange(len(capture.lights))
+    if capture.points is not None:
+        region = face_region(capture.points, height, width)
+        registration = register_capture(capture, region)
+        capture, reason = undo(capture, registration)
+        numbers = numbers if len(capture.lights) == len(numbers) else np.flatnonzero(registration.sure)
+    pictures = Pictures.of(capture, settings)
+    near = _solve_near(capture, pictures, region) if capture.positions is not None else None
+    surface = near[0] if near else _solve_far(capture, settings, region)
+    surface = replace(surface, trust=trusted(surface, pictures, near[1] if near else None))
+    surface = replace(surface, reason=surface.reason | reason)
+    relative = poisson(surface.normals, surface.mask)
+    return Solution(
+        capture,
+        numbers,
+        surface,
+        near[2] if near else relative,
+        "metres" if near else "pixels",
+        integrability_error(surface.normals, surface.mask, relative),
+        registration,
+    )
+
+
+def _solve_far(capture: Capture, settings: Settings, region: NDArray[np.bool_]) -> Surface:
+    surface = solve(capture, settings)
+    mask = surface.mask & region
+    return replace(surface, mask=mask, normals=surface.normals * mask[..., None], albedo=surface.albedo * mask)
+
+
+def _solve_near(
+    capture: Capture, pictures: Pictures, region: NDArray[np.bool_]
+) -> tuple[Surface, NearLamps, Floats] | None:
+    """The surface under lamps at their places, their lights at each pixel, and the depth in metres; None, and why in
+    ``pictures.reason``, without points that tell how large a pixel is."""
+    if capture.points is None or capture.positions is None:
+        pictures.reason["near lamps"] = "no face points, which tell metres from pixels: lamps taken as far"
+        return None
+    positions = capture.positions[pictures.near]
+    measured = pictures.inside(region)
+    solver = solver_of(pictures.settings.solver, len(positions))
+    found = solve_near(measured.rays(pictures.lights), region, positions, View.of(capture.points), solver)
+    place = np.zeros((3, *region.shape), np.float32)
+    place[:, region] = found.place.numpy()
+    lamps = NearLamps(torch.from_numpy(positions), place)
+    surface = blank(*region.shape, pictures.reason)
+    put(assemble(measured, lamps.lights(region), found.solved), surface, region)
+    return surface, lamps, np.where(surface.mask, found.depth_m, np.nan).astype(np.float32)

@@ -1,7 +1,7 @@
 """From pictures to what solvers take: brightness without highlights, and which lights of a pixel can be used."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -42,6 +42,11 @@ class Measured:
         """The N pixels of ``mask`` bool [H, W], as one row: [L, 1, N]."""
         planes = (values[:, mask][:, None] for values in (self.grey, self.signal, self.usable, self.at_edge))
         return Measured(*planes)
+
+    @staticmethod
+    def join(parts: Sequence["Measured"]) -> "Measured":
+        """One row of the pixels of several."""
+        return Measured(*(torch.cat([vars(part)[f.name] for part in parts], 2) for f in fields(Measured)))
 
 
 def measure(picture: Picture, lights: Tensor, shadow: float, saturation: float, colour: bool = True) -> Measured:

@@ -76,6 +76,19 @@ class Near:
     moved_m: tuple[float, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class NearLamps:
+    """Lamps at ``positions`` [L, 3], and the ``place`` float32 [3, H, W] of every pixel, in metres; where a place is
+    not known it is the frame's origin."""
+
+    positions: Tensor
+    place: Floats
+
+    def lights(self, where: slice | Mask) -> Tensor:
+        """`near_lights` of rows, or of the pixels of a mask, [L, 3, N]."""
+        return near_lights(self.positions, torch.from_numpy(self.place[:, where].reshape(3, -1)))
+
+
 def near_lights(positions: Tensor, place: Tensor) -> Tensor:
     """Lamps at ``positions`` [L, 3] as points at ``place`` [3, N] see them, [L, 3, N]: unit direction times strength,
     which falls with the square of the distance and is 1 at the frame's origin. Metres; float32."""

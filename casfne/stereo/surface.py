@@ -125,6 +125,11 @@ class Pictures:
         top = max(rows.start - HALO, 0)
         return self._look(slice(top, rows.stop + HALO)).rows(slice(rows.start - top, rows.stop - top))
 
+    def inside(self, mask: NDArray[np.bool_]) -> Measured:
+        """The N pixels of ``mask`` [H, W], as one row: about 30 bytes for each and each light."""
+        parts = [self.measured(rows).inside(torch.from_numpy(mask[rows])) for rows in self.tiles()]
+        return Measured.join(parts)
+
     def _look(self, rows: slice) -> Measured:
         """Of any rows, alone."""
         chosen = self.settings

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from casfne.normals import angle_deg, normalise
+from casfne.stereo.near import NearLamps
 from casfne.stereo.solvers import registry
 from casfne.stereo.solvers.base import Rays
 from casfne.stereo.surface import Pictures, Surface
@@ -90,16 +91,17 @@ def columns(features: Features) -> NDArray[np.float64]:
     return np.stack([np.asarray(row, np.float64) for row in rows])
 
 
-def features_of(pictures: Pictures, surface: Surface) -> Features:
-    """Those of ``surface``, solved from ``pictures``; tile by tile."""
+def features_of(pictures: Pictures, surface: Surface, lamps: NearLamps | None = None) -> Features:
+    """Those of ``surface``, solved from ``pictures``, under far lamps or near ones; tile by tile."""
     found = {f.name: np.zeros(surface.mask.shape, np.float32) for f in fields(Features)}
     shadowed = np.zeros(surface.mask.shape, bool)
     for rows in pictures.tiles():
         measured = pictures.measured(rows)
         size = measured.grey.shape[1:]
+        lights = lamps.lights(rows) if lamps else pictures.lights
         found["usable"][rows] = measured.usable.sum(0).numpy()
         found["brightness"][rows] = measured.grey.amax(0).numpy()
-        found["disagreement"][rows] = disagreement_deg(measured.rays(pictures.lights)).reshape(size)
+        found["disagreement"][rows] = disagreement_deg(measured.rays(lights)).reshape(size)
         shadowed[rows] = measured.at_edge.any(0).numpy()
     found["residual"], found["condition"] = surface.residual, surface.condition
     found["facing"] = surface.normals[..., 2]
@@ -108,9 +110,9 @@ def features_of(pictures: Pictures, surface: Surface) -> Features:
     return Features(**found)
 
 
-def trusted(surface: Surface, pictures: Pictures) -> Floats:
+def trusted(surface: Surface, pictures: Pictures, lamps: NearLamps | None = None) -> Floats:
     """Trust float32 [H, W] of a surface solved from ``pictures``; 0 off its mask."""
-    return trust(features_of(pictures, surface)) * surface.mask
+    return trust(features_of(pictures, surface, lamps)) * surface.mask
 
 
 def disagreement_deg(rays: Rays) -> Floats:

@@ -35,11 +35,16 @@ DEFAULT = "selective"  # for few lights and for many
 
 def run(name: str, rays: Rays) -> Solved:
     """What solver ``name`` finds. InputError for an unknown one, or with fewer lights than it needs."""
+    return solver_of(name, len(rays.signal))(rays)
+
+
+def solver_of(name: str, lights: int) -> Solver:
+    """Solver ``name``. InputError for an unknown one, and for one that needs more than ``lights`` lights."""
     if name not in SOLVERS:
         raise InputError(f"unknown solver {name!r}: expected one of {', '.join(SOLVERS)}")
-    entry, lights = SOLVERS[name], len(rays.signal)
+    entry = SOLVERS[name]
     if lights < entry.least:
         fitting = ", ".join(other for other, e in SOLVERS.items() if e.least <= lights)
         instead = f"use one of {fitting}" if fitting else "three lights are the least"
         raise InputError(f"solver {name!r} needs at least {entry.least} lights, got {lights}: {instead}")
-    return entry.solver(rays)
+    return entry.solver
