@@ -68,29 +68,35 @@ def _options(
 
 @app.command()
 def stereo(
-    capture: Annotated[Path, typer.Argument(help="Folder of one capture: a Photoface session or a Yale B person.")],
+    capture: Annotated[
+        Path, typer.Argument(help="A Photoface session, a Yale B person, or pictures with a lights.csv.")
+    ],
     out: Out,
+    solver: Annotated[str, typer.Option(help="How normals are found: one of `casfne.stereo.solvers`.")] = "selective",
+    light_distance: Annotated[float | None, typer.Option(help="Metres from face to lamps; default: far.")] = None,
     held_out: Annotated[int, typer.Option(help="Predict this many images from the others, and report.")] = 0,
     shadow: Annotated[float, typer.Option(help="Darker pixels, of full scale, are shadows.")] = 0.03,
     saturation: Annotated[float, typer.Option(help="Pixels this bright are saturated.")] = 0.98,
 ) -> None:
     """Normals and albedo of one face captured under several known lights.
 
-    Writes normals.npy (float32 [H,W,3]), normals.png, albedo.npy, mask.png, trust.npy and, last, summary.json.
+    Writes normals, albedo, trust (.npy and .png), mask.png, depth.npy, figure.png and, last, summary.json.
 
     Example: casfne stereo ../shared/data/yale_b/yaleB01 --out out/yaleB01 --held-out 16
     """
     from casfne.stereo.captures import open_capture
     from casfne.stereo.face import held_out_error, solve_capture
-    from casfne.stereo.output import describe, write_surface
+    from casfne.stereo.output import describe, write_solution
+    from casfne.stereo.surface import Settings
 
-    taken = open_capture(capture)
+    taken = open_capture(capture, light_distance)
     log.info("%s: %d lights", taken.name, len(taken.lights))
-    surface = solve_capture(taken, shadow, saturation)
-    summary = describe(taken, surface)
+    settings = Settings(solver=solver, shadow=shadow, saturation=saturation)
+    solution = solve_capture(taken, settings)
+    summary = describe(solution)
     if held_out:
-        summary["held_out"] = held_out_error(taken, held_out, shadow, saturation)
-    write_surface(out, surface, summary)
+        summary["held_out"] = held_out_error(taken, held_out, settings)
+    write_solution(out, solution, summary)
     print(json.dumps(summary, indent=2))
 
 

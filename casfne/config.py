@@ -40,11 +40,13 @@ class Simulate:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Stage ``prepare``: where the captures are and which pixels photometric stereo may use."""
+    """Stage ``prepare``: where the captures are, how far their lamps, and which pixels photometric stereo may use."""
 
     root: str
+    light_distance: float | None
     shadow: float
     saturation: float
+    workers: int
     max_failed_share: float
 
 

@@ -20,10 +20,10 @@ OUT, METRICS = Path("data/samples"), Path("data/metrics/prepare.json")
 def main() -> None:
     """Solve the sessions that are not done; any that cannot be used is named, and too many of them are an error."""
     p: config.Prepare = config.load("params.yaml", "prepare")
-    plan = sessions.plan(p.root, OUT, Path(p.root).parent / "truth", Settings(p.shadow, p.saturation))
+    plan = sessions.plan(p.root, OUT, Path(p.root).parent / "truth", Settings(p.shadow, p.saturation, p.light_distance))
     with Progress() as progress:
         bar = progress.add_task("prepare", total=len(plan.tasks))
-        outcomes = fleet.run(plan.tasks, progress=lambda done, total: progress.update(bar, completed=done))
+        outcomes = fleet.run(plan.tasks, workers=p.workers, progress=lambda done, total: progress.update(bar, completed=done))
     table = sessions.write_sessions(OUT, plan, outcomes)
     failed = table[table["status"] != "ok"]
     if len(failed) > p.max_failed_share * len(table) or len(failed) == len(table):

@@ -6,7 +6,7 @@ import torch
 from analytic_face import analytic_face
 
 from casfne.normals import angle_deg, direction_from_zenith, normalise
-from casfne.stereo.near import EYES_AHEAD_M, View, face_depth, locate, near_lights, solve_near
+from casfne.stereo.near import View, face_depth, locate, near_lights, solve_near
 from casfne.stereo.solvers.base import Rays
 from casfne.stereo.solvers.least_squares import masked
 
@@ -65,10 +65,10 @@ def test_the_unseen_face_is_balanced_and_falls_off_to_its_sides():
 def test_the_view_follows_from_the_eyes():
     points = np.zeros((11, 2))
     points[:2], points[3:5] = [[60, 70], [80, 72]], [[112, 70], [132, 72]]
-    view = View.of(points, EYES_AHEAD_M)
+    view = View.of(points)
     assert (view.x, view.y) == (96, 71) and view.pixel_m == pytest.approx(0.063 / 52)
     place = view.place(np.zeros((100, 120), np.float32))
-    assert np.allclose(place[:, 71, 96], [0, 0, EYES_AHEAD_M]) and place[0, 0, 110] > 0 > place[1, 99, 0]
+    assert np.allclose(place[:, 71, 96], [0, 0, 0]) and place[0, 0, 110] > 0 > place[1, 99, 0]
     with pytest.raises(ValueError, match="two eyes"):
         View.of(np.zeros((11, 2)))
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from benchmarks.photometric.trust import calibration_error, curve, fit
-from casfne.normals import sphere
 from casfne.stereo.surface import Pictures, Settings, predict, solve_images
 from casfne.stereo.trust import FITTED, Features, curl, features_of, trust, trusted
 

@@ -33,6 +33,7 @@ DISTANCE = 2.0  # metres from the camera to the middle of the head
 FIELD = 0.285  # metres that the picture's height spans at that distance: a head and a little air
 TILTS_DEG = (45.0, 135.0, 225.0, 315.0)  # of the four lights, about the camera's axis
 TILT_JITTER_DEG, ZENITH_DEG = 8.0, (25.0, 50.0)  # how they vary from session to session
+EYES_AHEAD = 0.079  # metres from the middle of the head, round which it turns, to the eyes, on which lamps are set
 LIGHT_RADIUS = 0.01  # of the flashes as the head sees them, radians
 WHITE = 0.85  # where exposure puts the 99.5th percentile of the face under its brightest light
 _Y00 = 0.5 / math.sqrt(math.pi)
@@ -58,7 +59,8 @@ EMOTIONS = {
 class Rig:
     """The four-light studio. height, width in pixels; heads turn by up to max_yaw_deg and max_pitch_deg; noise of the
     sensor (standard deviation, of 1.0 = white); gloss, times that of real skin; ambient light (of 1.0 = one flash);
-    light_distance in metres from the head; motion of the head from flash to flash (standard deviation, in pixels).
+    light_distance in metres from where the eyes are of a head that looks ahead; motion of the head from flash to flash
+    (standard deviation, in pixels).
     """
 
     height: int
@@ -123,7 +125,7 @@ def sample_lights(rig: Rig, moment: Draws) -> tuple[Lights, Tensor]:
     one = torch.ones_like(direction[..., 0])
     ambient = torch.zeros(len(moment), 9, 3, device=moment.device)
     ambient[:, 0] = rig.ambient / _Y00
-    place = direction * rig.light_distance
+    place = direction * rig.light_distance + direction.new_tensor([0, 0, EYES_AHEAD])
     return Lights(place, one > 0, torch.ones_like(place), LIGHT_RADIUS * one, ambient), angles_deg
 
 

@@ -13,11 +13,11 @@ from casfne.errors import InputError
 from casfne.images import SIZE, Crop, crop_from_points, linear_to_srgb, to_uint8
 from casfne.normals import angle_deg, normalise
 from casfne.provenance import code_version, file_sha256, fingerprint
+from casfne.stereo import surface as stereo
 from casfne.stereo.authors import compare, compare_albedo
 from casfne.stereo.captures import Capture
 from casfne.stereo.face import solve_capture
 from casfne.stereo.photoface import ATTRIBUTE_NAMES, FILES, five_points, read_photoface
-from casfne.stereo import surface as stereo
 from casfne.stereo.surface import Surface
 
 CODE = ("stereo", "corpora/photoface.py", "corpora/samples.py", "images.py", "normals.py")  # what decides an archive

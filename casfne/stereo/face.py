@@ -37,7 +37,7 @@ def face_region(points: NDArray[np.float64], height: int, width: int) -> NDArray
     return canvas.astype(bool)
 
 
-def held_out_error(capture: Capture, count: int, shadow: float, saturation: float) -> dict[str, float]:
+def held_out_error(capture: Capture, count: int, settings: Settings) -> dict[str, float]:
     """Solve without ``count`` of the images, evenly spread over the lights, and predict those.
 
     Errors are over their lit pixels (neither shadowed nor saturated) inside the mask, in 0..255: mean
@@ -51,10 +51,10 @@ def held_out_error(capture: Capture, count: int, shadow: float, saturation: floa
     kept = np.setdiff1d(np.arange(total), held)
     grey = capture.grey
     known = replace(capture, images=capture.images[kept], lights=capture.lights[kept], positions=None)
-    surface = solve(known, Settings(shadow=shadow, saturation=saturation))
+    surface = solve(known, settings)
     albedo = surface.albedo[..., None]
     flat = np.array([0, 0, 1], np.float32)
-    lit = (grey[held] > shadow) & (grey[held] < saturation) & surface.mask
+    lit = (grey[held] > settings.shadow) & (grey[held] < settings.saturation) & surface.mask
     measured = grey[held][lit]
     error, error_flat = (
         np.abs(predict(normals * albedo, capture.lights[held])[lit] - measured) * 255
@@ -138,6 +138,6 @@ def _solve_near(
     place = np.zeros((3, *region.shape), np.float32)
     place[:, region] = found.place.numpy()
     lamps = NearLamps(torch.from_numpy(positions), place)
-    surface = blank(*region.shape, pictures.reason)
+    surface = blank(pictures.height, pictures.width, pictures.reason)
     put(assemble(measured, lamps.lights(region), found.solved), surface, region)
     return surface, lamps, np.where(surface.mask, found.depth_m, np.nan).astype(np.float32)

@@ -18,7 +18,6 @@ from casfne.stereo.integrate import Mask, part_means, poisson
 from casfne.stereo.solvers.base import Rays, Solved, Solver
 
 EYES_APART_M = 0.063  # between the centres of an adult's eyes
-EYES_AHEAD_M = 0.079  # from the middle of the head, round which it turns, to the eyes: 0.076 to 0.082 by heads
 _HALF_WIDTH, _HALF_HEIGHT, _HALF_DEPTH = 0.082, 0.19, 0.12  # of the ellipsoid whose front is a face without a nose
 _BELOW, _BEHIND = 0.0185, 0.0965  # of its centre, from the point between the eyes
 _RIM = 0.05  # of the square under the root: what lies beyond the ellipsoid is as deep as its rim
@@ -33,17 +32,14 @@ _LOCATE_ROUNDS, _LOCATE_STEP_M = 4, 0.005
 @dataclass(frozen=True)
 class View:
     """Where in a picture the lamps' frame is: pixel ``x``, ``y`` (the centre of the top left one is 0, 0) of the middle
-    of the face, between the eyes; ``pixel_m``: metres a pixel there; ``ahead_m``: how far the eyes lie in front of the
-    point from which positions are measured: 0 where that is the middle of the face itself, ``EYES_AHEAD_M`` where it is
-    the middle of the head, as in our simulated sessions."""
+    of the face, between the eyes, from which positions are measured; ``pixel_m``: metres a pixel there."""
 
     x: float
     y: float
     pixel_m: float
-    ahead_m: float = 0.0
 
     @staticmethod
-    def of(points: NDArray[np.float64], ahead_m: float = 0.0) -> "View":
+    def of(points: NDArray[np.float64]) -> "View":
         """By Photoface's 11 points [11, 2]. A head turned by 15 degrees has its eyes 3 % nearer to each other, and
         people differ by 5 % (standard deviation): 3 mm of place at the rim of the face."""
         left, right = points[:2].mean(0), points[3:5].mean(0)
@@ -51,14 +47,14 @@ class View:
         if not apart > 0:
             raise ValueError(f"expected two eyes at different places, got {left.tolist()} and {right.tolist()}")
         x, y = (left + right) / 2
-        return View(float(x), float(y), EYES_APART_M / apart, ahead_m)
+        return View(float(x), float(y), EYES_APART_M / apart)
 
     def place(self, depth_m: Floats) -> Floats:
         """Metres [3, H, W] of pixels whose depth [H, W] is measured from the eyes."""
         height, width = depth_m.shape
         across = np.broadcast_to((np.arange(width) - self.x) * self.pixel_m, depth_m.shape)
         up = np.broadcast_to((self.y - np.arange(height))[:, None] * self.pixel_m, depth_m.shape)
-        return np.stack([across, up, depth_m + self.ahead_m]).astype(np.float32)
+        return np.stack([across, up, depth_m]).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from casfne.files import write_array, write_text
 from casfne.images import grey_to_rgb, grid, linear_to_srgb, shade, to_uint8, write_image
 from casfne.normals import direction, encode, recognise_frame
 from casfne.stereo.captures import Capture
+from casfne.stereo.face import Solution
 from casfne.stereo.integrate import Integrability, normals_of
 from casfne.stereo.registration import Registration
 from casfne.stereo.surface import Surface, predict
@@ -26,16 +27,11 @@ KEY_LIGHT = direction(35, 25)  # of the depth's shading: from the upper right
 DIFFERENCE = 4.0  # times: differences between re-rendered and captured are small
 
 
-def write_surface(
-    out: Path | str,
-    surface: Surface,
-    summary: dict[str, Any],
-    depth: Floats | None = None,
-    figure: Picture | None = None,
-) -> None:
+def write_solution(out: Path | str, solution: Solution, summary: dict[str, Any]) -> None:
     """normals.npy float32 [H, W, 3] (0 where there is none), normals.png, albedo.npy float32 [H, W] and albedo.png,
     mask.png (0 or 255), trust.npy float32 [H, W] and trust.png, depth.npy float32 [H, W] (NaN off the mask, in the
-    summary's ``depth_unit``) and figure.png where given; summary.json appears only when the rest is there."""
+    summary's ``depth_unit``) and figure.png; summary.json appears only when the rest is there."""
+    surface = solution.surface
     out = Path(out)
     (out / "summary.json").unlink(missing_ok=True)
     write_array(out / "normals.npy", surface.normals * surface.mask[..., None])
@@ -45,27 +41,14 @@ def write_surface(
     write_image(out / "mask.png", to_uint8(surface.mask))
     write_array(out / "trust.npy", surface.trust)
     write_image(out / "trust.png", to_uint8(surface.trust))
-    for name, present in (("depth.npy", depth), ("figure.png", figure)):
-        if present is None:
-            (out / name).unlink(missing_ok=True)  # of an earlier run
-    if depth is not None:
-        write_array(out / "depth.npy", depth)
-    if figure is not None:
-        write_image(out / "figure.png", figure)
+    write_array(out / "depth.npy", solution.depth)
+    write_image(out / "figure.png", figure(solution))
     write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
-def describe(
-    capture: Capture,
-    surface: Surface,
-    registration: Registration | None = None,
-    integrability: Integrability | None = None,
-    depth_unit: str | None = None,
-) -> dict[str, Any]:
-    """Numbers that tell whether a result can be believed; the mean normal of a frontal face has x near 0.
-
-    ``depth_unit``: "metres" or "pixels", of the depth.npy that goes with it.
-    """
+def describe(solution: Solution) -> dict[str, Any]:
+    """Numbers that tell whether a result can be believed; the mean normal of a frontal face has x near 0."""
+    capture, surface = solution.capture, solution.surface
     inside = surface.mask
     frame, certainty = recognise_frame(surface.normals, inside) if inside.sum() > 2 else ("unknown", 0.0)
     return {
@@ -84,11 +67,11 @@ def describe(
         "mean_relative_residual": _mean(surface.residual[inside]),
         "mean_normal": [_mean(surface.normals[inside][:, i]) for i in range(3)],
         "left_right_balance": balance(surface),
-        "integrability": _integrability(integrability),
-        "registration": _registration(registration),
-        "depth_unit": depth_unit,
+        "integrability": _integrability(solution.integrability),
+        "registration": _registration(solution.registration),
+        "depth_unit": solution.depth_unit,
         "attributes": capture.attributes,
-        "reasons": surface.reason | (registration.reason if registration else {}),
+        "reasons": surface.reason,
     }
 
 
@@ -104,13 +87,14 @@ def balance(surface: Surface) -> float | None:
     return None if left is None or right is None else left + right
 
 
-def surface_figure(capture: Capture, surface: Surface, depth: Floats | None = None) -> Picture:
+def figure(solution: Solution) -> Picture:
     """One picture of all that came out, uint8 RGB.
 
     Rows: the captured pictures; the same re-rendered from normals and albedo; their difference, black where there is
     none and white from a quarter of full scale; then normals, albedo, trust and the depth's shading. Of more than
     ``MOST_SHOWN`` lights, some spread evenly over them. Lamps count as far.
     """
+    capture, surface = solution.capture, solution.surface
     count = len(capture.lights)
     shown = np.unique(np.linspace(0, count - 1, min(count, MOST_SHOWN)).round().astype(int))
     scaled = surface.normals * (surface.albedo * surface.mask)[..., None]
@@ -121,7 +105,7 @@ def surface_figure(capture: Capture, surface: Surface, depth: Floats | None = No
         difference = np.abs(linear - again) * surface.mask * DIFFERENCE
         for row, values in zip(rows, (linear, again, difference), strict=True):
             row.append(_small(grey_to_rgb(linear_to_srgb(values))))
-    results, names = _results(surface, depth)
+    results, names = _results(surface, solution.depth)
     width = max(len(shown), len(results))
     blank = np.full_like(results[0], 255)
     above = grid([row + [blank] * (width - len(shown)) for row in rows], _titles(shown, capture, width))
@@ -129,14 +113,11 @@ def surface_figure(capture: Capture, surface: Surface, depth: Floats | None = No
     return np.concatenate([above, below])
 
 
-def _results(surface: Surface, depth: Floats | None) -> tuple[list[Picture], list[str]]:
+def _results(surface: Surface, depth: Floats) -> tuple[list[Picture], list[str]]:
+    normals, known = normals_of(depth)
     tiles = [encode(surface.normals, surface.mask), albedo_picture(surface), grey_to_rgb(surface.trust)]
-    names = ["normals", "albedo", "trust, white = 1"]
-    if depth is not None:
-        normals, known = normals_of(depth)
-        tiles.append(shade(normals, KEY_LIGHT, known))
-        names.append("depth, shaded")
-    return [_small(tile) for tile in tiles], names
+    tiles.append(shade(normals, KEY_LIGHT, known))
+    return [_small(tile) for tile in tiles], ["normals", "albedo", "trust, white = 1", "depth, shaded"]
 
 
 def albedo_picture(surface: Surface) -> Picture:
@@ -164,10 +145,8 @@ def _small(tile: Picture) -> Picture:
     return np.asarray(cv2.resize(tile, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _integrability(found: Integrability | None) -> dict[str, float | None] | None:
+def _integrability(found: Integrability) -> dict[str, float | None]:
     """NaN is no JSON."""
-    if found is None:
-        return None
     values = {"curl_rms_pixels": found.curl_rms, "angle_deg": found.angle_deg}
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 

@@ -319,7 +319,8 @@ def _details(kind: _Kind, mask: Mask, shifts: Doubles, size: float) -> tuple[Flo
 
     def detail(plane: Floats) -> Floats:
         plane = plane * inside
-        return (_blurred(plane, size) / near - _blurred(plane, size * _SURROUNDINGS) / far)[mask]
+        difference = _blurred(plane, size) / near - _blurred(plane, size * _SURROUNDINGS) / far
+        return np.asarray(difference[mask], np.float32)
 
     details, gradients = [], []
     for plane in _all_moved(kind.planes, shifts):
