@@ -23,7 +23,9 @@ def main() -> None:
     plan = sessions.plan(p.root, OUT, Path(p.root).parent / "truth", Settings(p.shadow, p.saturation, p.light_distance))
     with Progress() as progress:
         bar = progress.add_task("prepare", total=len(plan.tasks))
-        outcomes = fleet.run(plan.tasks, workers=p.workers, progress=lambda done, total: progress.update(bar, completed=done))
+        outcomes = fleet.run(
+            plan.tasks, workers=p.workers, progress=lambda done, total: progress.update(bar, completed=done)
+        )
     table = sessions.write_sessions(OUT, plan, outcomes)
     failed = table[table["status"] != "ok"]
     if len(failed) > p.max_failed_share * len(table) or len(failed) == len(table):

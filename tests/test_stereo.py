@@ -7,7 +7,7 @@ from casfne.images import to_uint8
 from casfne.normals import direction, recognise_frame
 from casfne.stereo.captures import Capture, open_capture
 from casfne.stereo.face import face_region, held_out_error, solve_capture
-from casfne.stereo.surface import predict
+from casfne.stereo.surface import Settings, predict
 
 POINTS = np.array(
     [
@@ -30,7 +30,7 @@ def test_held_out_lights_of_a_matte_sphere_are_predicted(ball):
     n, mask = ball
     lights = np.stack([direction(a, e) for a in (-45, -20, 0, 20, 45) for e in (-30, 0, 30)])
     images = np.repeat((predict(n * 0.7, lights) * mask)[..., None], 3, -1)
-    error = held_out_error(Capture("ball", to_uint8(images), lights), 5, 0.03, 0.98)
+    error = held_out_error(Capture("ball", to_uint8(images), lights), 5, Settings())
     assert error["solved_from"] == 10 and error["mean_abs_error_of_255"] < 0.5
     assert error["relative_error"] < 0.1 * error["relative_error_of_a_flat_face"]
 
@@ -45,10 +45,11 @@ def test_the_face_region_follows_the_points():
 def test_real_captures_predict_lights_they_have_not_seen(shared_data, person):
     capture = open_capture(shared_data / "yale_b" / person)
     assert capture.images.shape == (64, 192, 168, 1)
-    error = held_out_error(capture, 16, 8 / 255, 0.98)
+    settings = Settings(shadow=8 / 255)
+    error = held_out_error(capture, 16, settings)
     assert error["solved_from"] == 48 and error["predicted"] == 16
     assert error["relative_error"] < 0.2 < error["relative_error_of_a_flat_face"]
-    surface = solve_capture(capture, 8 / 255, 0.98)
+    surface = solve_capture(capture, settings).surface
     mean = surface.normals[surface.mask].mean(0)
     assert abs(mean[0]) < 0.07  # a frontal face is balanced left and right
     assert recognise_frame(surface.normals, surface.mask)[0] == "opengl"

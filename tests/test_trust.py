@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.photometric.trust import calibration_error, curve, fit
 from casfne.stereo.surface import Pictures, Settings, predict, solve_images
-from casfne.stereo.trust import FITTED, Features, curl, features_of, trust, trusted
+from casfne.stereo.trust import FITTED, Features, curl, features_of, trust
 
 GOOD = {
     "residual": 0.005,
@@ -75,7 +75,7 @@ def test_a_ball_is_trusted_where_all_lights_reach(ball, four_lights):
     n, mask = ball
     images = predict(n * 0.8, four_lights) * mask
     surface, pictures = solve_images(images, four_lights), Pictures(images, four_lights, Settings())
-    found = trusted(surface, pictures)
+    found = trust(features_of(pictures, surface)) * surface.mask
     assert found.shape == mask.shape and found.dtype == np.float32
     assert found[44:52, 44:52].min() > 0.5 and not found[~surface.mask].any()
     features = features_of(pictures, surface)

@@ -1,7 +1,8 @@
 """Which solver stands what: mean angular error and coverage, by disturbance.
 
 `python -m benchmarks.photometric.solvers` prints the table; `--write` writes it to benchmarks/solvers.md. The rows are
-those of `SOLVERS`, on pictures as they were taken, and the default on pictures registered first.
+those of `SOLVERS`, on pictures as they were taken with lamps far away, and what `casfne stereo` does: pictures
+registered, near lamps where they are near.
 """
 
 import argparse
@@ -15,8 +16,8 @@ from benchmarks.photometric.sessions import FAR_M, Session, session, studio
 from casfne.errors import guard
 from casfne.files import write_text
 from casfne.normals import angle_deg
-from casfne.stereo.registration import register_capture, undo
-from casfne.stereo.solvers.registry import DEFAULT, SOLVERS
+from casfne.stereo.face import solve_capture
+from casfne.stereo.solvers.registry import SOLVERS
 from casfne.stereo.surface import Settings, Surface, solve
 
 SEED, PEOPLE, LIGHTS = 500, 6, 4
@@ -46,14 +47,7 @@ def rows() -> dict[str, Callable[[Session], Surface]]:
         return lambda taken: solve(taken.capture, Settings(solver=name))
 
     found = {name: plain(name) for name, entry in SOLVERS.items() if entry.least <= LIGHTS}
-    return found | {f"{DEFAULT}, registered": registered}
-
-
-def registered(taken: Session) -> Surface:
-    """The default solver on pictures moved back. To become `face.solve_capture`, with near lamps, once that is
-    joined."""
-    capture, _ = undo(taken.capture, register_capture(taken.capture, taken.face))
-    return solve(capture, Settings())
+    return found | {"the default": lambda taken: solve_capture(taken.capture).surface}
 
 
 def cell(solved: Callable[[Session], Surface], sessions: list[Session]) -> str:

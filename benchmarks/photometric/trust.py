@@ -16,9 +16,8 @@ from rich.table import Table
 from benchmarks.photometric.sessions import Session, studio, varied
 from casfne.errors import guard
 from casfne.normals import angle_deg
-from casfne.stereo.registration import register_capture, undo
-from casfne.stereo.surface import Pictures, Settings, solve
-from casfne.stereo.trust import FITTED, LEAST_LIGHTS, WITHIN_DEG, Coefficients, Features, columns, features_of, trust
+from casfne.stereo.face import solve_capture
+from casfne.stereo.trust import FITTED, LEAST_LIGHTS, WITHIN_DEG, Coefficients, Features, columns, trust
 
 FIT_SEED, FIT_COUNT = 7000, 60
 SEED, COUNT = 9000, 40
@@ -31,16 +30,11 @@ Doubles = NDArray[np.float64]
 
 
 def measured(session: Session, random: np.random.Generator) -> tuple[Features, NDArray[np.bool_]]:
-    """Features of some pixels of the solved face, [N] each, and whether they are within ``WITHIN_DEG`` of the truth.
-
-    To be joined by `face.solve_capture` where that gives features: here lamps count as far.
-    """
-    settings = Settings()
-    capture, _ = undo(session.capture, register_capture(session.capture, session.face))
-    surface = solve(capture, settings)
+    """Features of some pixels of the solved face, [N] each, and whether they are within ``WITHIN_DEG`` of the truth."""
+    solution = solve_capture(session.capture)
+    surface, features = solution.surface, solution.features
     inside = np.flatnonzero(surface.mask & session.face)
     chosen = random.choice(inside, min(EACH, len(inside)), replace=False)
-    features = features_of(Pictures.of(capture, settings), surface)
     good = angle_deg(surface.normals, session.normal) < WITHIN_DEG
     return Features(**{name: plane.ravel()[chosen] for name, plane in vars(features).items()}), good.ravel()[chosen]
 

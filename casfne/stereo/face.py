@@ -11,10 +11,10 @@ from casfne.errors import InputError
 from casfne.stereo.captures import Capture
 from casfne.stereo.integrate import Integrability, integrability_error, poisson
 from casfne.stereo.near import NearLamps, View, solve_near
-from casfne.stereo.registration import Registration, register_capture, undo
+from casfne.stereo.registration import FEWEST, MOST, Registration, register_capture, undo
 from casfne.stereo.solvers.registry import solver_of
 from casfne.stereo.surface import Pictures, Settings, Surface, assemble, blank, predict, put, solve
-from casfne.stereo.trust import trusted
+from casfne.stereo.trust import Features, features_of, trust
 
 Floats = NDArray[np.float32]
 
@@ -77,7 +77,7 @@ class Solution:
     be left out, and ``numbers`` int [L]: which of the capture's pictures those are. surface: its mask cut to the face
     where the capture has points. depth: float32 [H, W], towards the camera, NaN off the mask, in ``depth_unit``:
     "metres" from the eyes where the lamps' places are known, else "pixels", of mean 0 over each connected part.
-    registration: None where nothing was asked to be registered."""
+    registration: None for many pictures, or without points. features: what trust follows from."""
 
     capture: Capture
     numbers: NDArray[np.int64]
@@ -86,6 +86,7 @@ class Solution:
     depth_unit: str
     integrability: Integrability
     registration: Registration | None
+    features: Features
 
 
 def solve_capture(capture: Capture, settings: Settings | None = None) -> Solution:
@@ -97,14 +98,15 @@ def solve_capture(capture: Capture, settings: Settings | None = None) -> Solutio
     registration, reason, numbers = None, dict[str, str](), np.arange(len(capture.lights))
     if capture.points is not None:
         region = face_region(capture.points, height, width)
+    if capture.points is not None and FEWEST <= len(capture.lights) <= MOST:
         registration = register_capture(capture, region)
         capture, reason = undo(capture, registration)
         numbers = numbers if len(capture.lights) == len(numbers) else np.flatnonzero(registration.sure)
     pictures = Pictures.of(capture, settings)
     near = _solve_near(capture, pictures, region) if capture.positions is not None else None
     surface = near[0] if near else _solve_far(capture, settings, region)
-    surface = replace(surface, trust=trusted(surface, pictures, near[1] if near else None))
-    surface = replace(surface, reason=surface.reason | reason)
+    features = features_of(pictures, surface, near[1] if near else None)
+    surface = replace(surface, trust=trust(features) * surface.mask, reason=surface.reason | reason)
     relative = poisson(surface.normals, surface.mask)
     return Solution(
         capture,
@@ -114,6 +116,7 @@ def solve_capture(capture: Capture, settings: Settings | None = None) -> Solutio
         "metres" if near else "pixels",
         integrability_error(surface.normals, surface.mask, relative),
         registration,
+        features,
     )
 
 

@@ -8,7 +8,8 @@ them all. So the shifts are those under which the contrasts have the most mutual
 correlations. They are taken to be Student-t: shadows' edges and highlights count little. Newton's method, from coarse
 detail to fine. Where there is colour, the pixels' chromaticities, which no white light changes, add theirs.
 
-With many lights no pixel is lit by all; there each picture is registered to what the others predict it to be.
+Three pictures can be explained whatever the shifts, and of many no pixel is lit by all: ``FEWEST`` to ``MOST`` can be
+registered. Of many, solvers trim what does not fit.
 """
 
 from collections.abc import Sequence
@@ -16,19 +17,17 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from casfne.stereo.captures import Capture
 from casfne.stereo.measure import RELATIVE_SHADOW
-from casfne.stereo.solvers.base import Rays
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MOST_PIXELS = 40_000  # of the face that are looked at; larger pictures are reduced
-PREDICTED_FROM = 8  # lights
+FEWEST, MOST = 4, 7  # pictures
 LEAST_PIXELS = 400  # lit in all pictures
 MOST_DOUBT = 0.2  # pixels; more, and a shift is not sure
 MOST_MOVED = 8.0  # pixels: what is further was not found, but lost
@@ -49,10 +48,9 @@ _CELL = 24  # pixels, side of the squares of the face that are taken as independ
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """``shifts`` float32 [L, 2]: x and y in pixels by which the face has moved since the first picture (from eight
-    lights on: from where the pictures together have it); ``doubt`` float32 [L]: their standard error in pixels, inf
-    where nothing was found; ``sure`` bool [L]; ``reason``: why not, by picture ("picture 3"). Shifts that are not sure
-    are 0."""
+    """``shifts`` float32 [L, 2]: x and y in pixels by which the face has moved since the first picture, 0 where it is
+    not sure; ``doubt`` float32 [L]: their standard error in pixels, inf where nothing was found; ``sure`` bool [L];
+    ``reason``: why not, by picture ("picture 3")."""
 
     shifts: Floats
     doubt: Floats
@@ -101,15 +99,14 @@ def register_capture(capture: Capture, region: Mask) -> Registration:
 def undo(capture: Capture, found: Registration) -> tuple[Capture, dict[str, str]]:
     """The capture with its pictures moved back, and what was left out or not done, and why.
 
-    A picture whose shift is not sure is left out where three sure ones remain; from eight lights on it stays as it was
-    taken, for solvers trim what does not fit. Otherwise nothing is moved: half a registration is worse than none.
+    A picture whose shift is not sure is left out where three sure ones remain. Otherwise nothing is moved: half a
+    registration is worse than none.
     """
-    few = len(found.sure) < PREDICTED_FROM
-    if few and found.sure.sum() < 3:
+    if found.sure.sum() < 3:
         why = f"{found.sure.sum()} pictures are sure, 3 are needed: none moved"
         return capture, found.reason | {"registration": why}
     moved = align(capture.images, found.shifts, capture.white)
-    if not few or found.sure.all():
+    if found.sure.all():
         return replace(capture, images=moved), found.reason
     positions = None if capture.positions is None else capture.positions[found.sure]
     kept = replace(capture, images=moved[found.sure], lights=capture.lights[found.sure], positions=positions)
@@ -159,8 +156,7 @@ def _reduced(image: Floats, scale: int) -> Floats:
 
 
 def _register(images: Floats, lights: Floats, region: Mask, scale: int) -> Registration:
-    found = _to_predictions if len(images) >= PREDICTED_FROM else _all_together
-    shifts, doubt = found(images, lights, region)
+    shifts, doubt = _all_together(images, lights, region)
     return _judged(shifts * scale, doubt * scale, scale)
 
 
@@ -177,7 +173,7 @@ def _judged(shifts: Doubles, doubt: Doubles, scale: int) -> Registration:
     return Registration((shifts * sure[:, None]).astype(np.float32), doubt.astype(np.float32), sure, reason)
 
 
-# --- few lights: all together; many: one by one ---
+# --- what is compared ---
 
 
 def _all_together(images: Floats, lights: Floats, region: Mask) -> tuple[Doubles, Doubles]:
@@ -189,22 +185,6 @@ def _all_together(images: Floats, lights: Floats, region: Mask) -> tuple[Doubles
         total = images.sum(-1) + _DARK  # so that the dark, which is noise, has no colour
         kinds += [_Kind(images[..., c] / total, False, own / own[0, 0], _HUE_RIDGE) for c in (0, 2)]
     return _newton(kinds, _lit(grey, grey.max(0)), region, np.zeros((len(images), 2)))
-
-
-def _to_predictions(images: Floats, lights: Floats, region: Mask) -> tuple[Doubles, Doubles]:
-    """The same, of each picture to the one that a matte surface, solved from all as they were taken, would give."""
-    grey = images.mean(-1)
-    brightest = np.partition(grey, -4, 0)[-4]  # but for a few highlights
-    lit = _lit(grey, brightest)
-    rays = Rays(*(torch.from_numpy(a) for a in (grey.reshape(len(grey), -1), lights, lit.reshape(len(grey), -1) > 0)))
-    predicted = rays.predict(rays.fit(rays.usable.float())).clamp_min(0).numpy().reshape(grey.shape)
-    prior = np.array([[1, 0.9], [0.9, 1]])
-    shifts, doubt = np.zeros((len(grey), 2)), np.zeros(len(grey))
-    for i in range(len(grey)):
-        pair = _Kind(np.stack([predicted[i], grey[i]]), True, prior, _RIDGE)
-        both, errors = _newton([pair], np.stack([lit[i], lit[i]]), region, np.zeros((2, 2)))
-        shifts[i], doubt[i] = both[1], errors[1]
-    return shifts, doubt
 
 
 def _shape_prior(lights: Floats) -> Doubles:

@@ -110,11 +110,6 @@ def features_of(pictures: Pictures, surface: Surface, lamps: NearLamps | None = 
     return Features(**found)
 
 
-def trusted(surface: Surface, pictures: Pictures, lamps: NearLamps | None = None) -> Floats:
-    """Trust float32 [H, W] of a surface solved from ``pictures``; 0 off its mask."""
-    return trust(features_of(pictures, surface, lamps)) * surface.mask
-
-
 def disagreement_deg(rays: Rays) -> Floats:
     """Largest angle in degrees between the normals [N] of the solvers of ``COMPARED`` that have lights enough."""
     count = len(rays.signal)
