@@ -6,7 +6,7 @@ import pytest
 
 from casfne.normals import angle_deg, sphere
 from casfne.stereo.captures import Capture, open_capture
-from casfne.stereo.registration import MOST_DOUBT, align, register, register_capture, undo
+from casfne.stereo.registration import align, register, register_capture, undo
 from casfne.stereo.surface import predict, solve
 
 MOVED = np.array([[0, 0], [0.6, -0.4], [-1.3, 0.7], [1.1, 1.6]], np.float32)

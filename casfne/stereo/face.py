@@ -75,15 +75,15 @@ def held_out_error(capture: Capture, count: int, settings: Settings) -> dict[str
 class Solution:
     """All that stereo finds out about a face. capture: as it was solved, its pictures moved back, those that could not
     be left out, and ``numbers`` int [L]: which of the capture's pictures those are. surface: its mask cut to the face
-    where the capture has points. depth: float32 [H, W], towards the camera, NaN off the mask, in ``depth_unit``:
-    "metres" from the eyes where the lamps' places are known, else "pixels", of mean 0 over each connected part.
+    where the capture has points. depth: float32 [H, W] in pixels, towards the camera, NaN off the mask; from the eyes
+    where the lamps' places are known, else of mean 0 over each connected part; ``pixel_m``: metres a pixel, or None.
     registration: None for many pictures, or without points. features: what trust follows from."""
 
     capture: Capture
     numbers: NDArray[np.int64]
     surface: Surface
     depth: Floats
-    depth_unit: str
+    pixel_m: float | None
     integrability: Integrability
     registration: Registration | None
     features: Features
@@ -113,7 +113,7 @@ def solve_capture(capture: Capture, settings: Settings | None = None) -> Solutio
         numbers,
         surface,
         near[2] if near else relative,
-        "metres" if near else "pixels",
+        View.of(capture.points).pixel_m if capture.points is not None else None,
         integrability_error(surface.normals, surface.mask, relative),
         registration,
         features,
@@ -129,7 +129,7 @@ def _solve_far(capture: Capture, settings: Settings, region: NDArray[np.bool_]) 
 def _solve_near(
     capture: Capture, pictures: Pictures, region: NDArray[np.bool_]
 ) -> tuple[Surface, NearLamps, Floats] | None:
-    """The surface under lamps at their places, their lights at each pixel, and the depth in metres; None, and why in
+    """The surface under lamps at their places, their lights at each pixel, and the depth in pixels; None, and why in
     ``pictures.reason``, without points that tell how large a pixel is."""
     if capture.points is None or capture.positions is None:
         pictures.reason["near lamps"] = "no face points, which tell metres from pixels: lamps taken as far"
@@ -137,10 +137,11 @@ def _solve_near(
     positions = capture.positions[pictures.near]
     measured = pictures.inside(region)
     solver = solver_of(pictures.settings.solver, len(positions))
-    found = solve_near(measured.rays(pictures.lights), region, positions, View.of(capture.points), solver)
+    view = View.of(capture.points)
+    found = solve_near(measured.rays(pictures.lights), region, positions, view, solver)
     place = np.zeros((3, *region.shape), np.float32)
     place[:, region] = found.place.numpy()
     lamps = NearLamps(torch.from_numpy(positions), place)
     surface = blank(pictures.height, pictures.width, pictures.reason)
     put(assemble(measured, lamps.lights(region), found.solved), surface, region)
-    return surface, lamps, np.where(surface.mask, found.depth_m, np.nan).astype(np.float32)
+    return surface, lamps, np.where(surface.mask, found.depth_m / view.pixel_m, np.nan).astype(np.float32)

@@ -29,8 +29,8 @@ DIFFERENCE = 4.0  # times: differences between re-rendered and captured are smal
 
 def write_solution(out: Path | str, solution: Solution, summary: dict[str, Any]) -> None:
     """normals.npy float32 [H, W, 3] (0 where there is none), normals.png, albedo.npy float32 [H, W] and albedo.png,
-    mask.png (0 or 255), trust.npy float32 [H, W] and trust.png, depth.npy float32 [H, W] (NaN off the mask, in the
-    summary's ``depth_unit``) and figure.png; summary.json appears only when the rest is there."""
+    mask.png (0 or 255), trust.npy float32 [H, W] and trust.png, depth.npy float32 [H, W] (pixels, NaN off the
+    mask) and figure.png; summary.json appears only when the rest is there."""
     surface = solution.surface
     out = Path(out)
     (out / "summary.json").unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def describe(solution: Solution) -> dict[str, Any]:
         "left_right_balance": balance(surface),
         "integrability": _integrability(solution.integrability),
         "registration": _registration(solution.registration),
-        "depth_unit": solution.depth_unit,
+        "metres_a_pixel": solution.pixel_m,
         "attributes": capture.attributes,
         "reasons": surface.reason,
     }
