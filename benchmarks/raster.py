@@ -91,15 +91,21 @@ def loop(screen: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ellipsoid() -> tuple[Tensor, Tensor]:
-    """As large as a head, vertices [1, V, 3] in metres; counter-clockwise from outside."""
-    polar = torch.linspace(0, torch.pi, RINGS + 1)[:, None]
-    turn = torch.arange(AROUND) * (2 * torch.pi / AROUND)
-    points = torch.stack([polar.sin() * turn.cos(), polar.cos().expand(-1, AROUND), -polar.sin() * turn.sin()], -1)
-    i, j = torch.meshgrid(torch.arange(RINGS), torch.arange(AROUND), indexing="ij")
-    a, b = i * AROUND + j, i * AROUND + (j + 1) % AROUND
-    c, d = a + AROUND, b + AROUND
+    """As large as a head, vertices [1, V, 3] in metres."""
+    points, triangles = ball(RINGS, AROUND)
+    return points * torch.tensor([0.09, 0.13, 0.11]), triangles
+
+
+def ball(rings: int, around: int) -> tuple[Tensor, Tensor]:
+    """Of radius 1: vertices [1, V, 3] and triangles [T, 3], quads cut in two, counter-clockwise from outside."""
+    polar = torch.linspace(0, torch.pi, rings + 1)[:, None]
+    turn = torch.arange(around) * (2 * torch.pi / around)
+    points = torch.stack([polar.sin() * turn.cos(), polar.cos().expand(-1, around), -polar.sin() * turn.sin()], -1)
+    i, j = torch.meshgrid(torch.arange(rings), torch.arange(around), indexing="ij")
+    a, b = i * around + j, i * around + (j + 1) % around
+    c, d = a + around, b + around
     triangles = torch.cat([torch.stack([a, c, b], -1).view(-1, 3), torch.stack([b, c, d], -1).view(-1, 3)])
-    return points.view(1, -1, 3) * torch.tensor([0.09, 0.13, 0.11]), triangles
+    return points.view(1, -1, 3), triangles
 
 
 def camera() -> Camera:

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from casfne import __version__
+from casfne.console import Out, progress
 from casfne.errors import InputError, guard
+from casfne.studio import facekit_app, studio_app
 
 TRAINED = Path("data/model/model.safetensors")  # what `make repro` writes
 FAILED = ("unreadable", "error")
@@ -25,24 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-studio_app = typer.Typer(help="Portraits from the capture studio, with exact normals.", no_args_is_help=True)
-facekit_app = typer.Typer(help="The ICT-FaceKit face model.", no_args_is_help=True)
 app.add_typer(studio_app, name="studio")
 app.add_typer(facekit_app, name="facekit")
 log = logging.getLogger("casfne")
-Out = Annotated[Path, typer.Option("--out", help="Folder to write into; made where it is missing.")]
-Count = Annotated[int, typer.Option(min=1, help="Portraits.")]
-Seed = Annotated[int, typer.Option(help="Of the data set: the same seed and number give the same portrait.")]
-Size = Annotated[int, typer.Option(min=16, help="Pixels of a side.")]
-Supersample = Annotated[int, typer.Option(min=1, help="Rays a pixel along each side, for smooth edges.")]
-Heads = Annotated[
-    list[str],
-    typer.Option("--heads", help="anny, or a head model's file (`casfne facekit import` makes one); repeat to mix."),
-]
-Photographs = Annotated[Path | None, typer.Option(help="Folder of your own pictures, for backgrounds.")]
-Environments = Annotated[
-    Path | None, typer.Option(help="Folder of panoramas (.hdr, .png, .jpg), as surroundings that light the faces.")
-]
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", help='Keep rows where a column compares so, as in "roughness_deg > 5"; repeat for more.'),
@@ -127,7 +113,7 @@ def label(
 
     photos = open_inputs(inputs, corpus)
     log.info("%d images", len(photos))
-    with _progress("label") as bar:
+    with progress("label") as bar:
         task = bar.add_task("label", total=len(photos))
         summary = fleet.run(
             photos,
@@ -275,90 +261,6 @@ def export(
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-@studio_app.command()
-def sheet(
-    out: Annotated[Path, typer.Option("--out", help="PNG to write.")],
-    count: Count = 48,
-    seed: Seed = 7,
-    size: Size = 128,
-    heads: Heads = ["anny"],  # noqa: B006
-    photographs: Photographs = None,
-    environments: Environments = None,
-    supersample: Supersample = 2,
-) -> None:
-    """A contact sheet of portraits, each beside its normals; prints what they are made of, in numbers.
-
-    Example: casfne studio sheet --count 48 --seed 7 --out sheet.png
-    """
-    from casfne.capture.sheet import contact_sheet, statistics
-    from casfne.images import write_image
-
-    parts = list(_portraits(seed, count, size, heads, photographs, environments, supersample))
-    whole = type(parts[0]).join(parts)
-    write_image(out, contact_sheet(whole, columns=min(8, count)).numpy())
-    print(json.dumps(statistics(whole), indent=2))
-
-
-@studio_app.command()
-def render(
-    out: Out,
-    count: Count,
-    seed: Seed = 7,
-    size: Size = 256,
-    heads: Heads = ["anny"],  # noqa: B006
-    photographs: Photographs = None,
-    environments: Environments = None,
-    supersample: Supersample = 2,
-) -> None:
-    """Portraits as a set of samples: an archive each, which training reads, and index.parquet, which comes last.
-
-    Example: casfne studio render --count 16 --out out/portraits
-    """
-    from casfne.corpora.rendered import write_portrait
-    from casfne.corpora.samples import write_index
-
-    rows: list[dict[str, Any]] = []
-    with _progress("render") as bar:
-        task = bar.add_task("render", total=count)
-        for part in _portraits(seed, count, size, heads, photographs, environments, supersample):
-            rows += [write_portrait(out, seed, len(rows) + i, maps) for i, maps in enumerate(part.maps())]
-            bar.update(task, completed=len(rows))
-    write_index(out, rows)
-    print(f"{out}: {len(rows)} portraits")
-
-
-def _portraits(
-    seed: int,
-    count: int,
-    size: int,
-    heads: list[str],
-    photographs: Path | None,
-    environments: Path | None,
-    supersample: int,
-) -> Any:
-    from casfne.capture.optics.framing import training_crop
-    from casfne.capture.parallel import Order, rendered
-    from casfne.capture.portraits import Setting
-
-    setting = Setting(training_crop(size))
-    return rendered(Order(heads, seed, count, setting, supersample, photographs=photographs, environments=environments))
-
-
-@facekit_app.command("import")
-def import_(
-    clone: Annotated[Path, typer.Argument(help="A clone of the public ICT-FaceKit repository.")],
-    out: Annotated[Path, typer.Option("--out", help="Head model to write (.npz).")],
-) -> None:
-    """ICT-FaceKit as a head model for the studio (`--heads`).
-
-    Example: casfne facekit import ICT-FaceKit --out facekit.npz
-    """
-    from casfne.capture.people.facekit import import_facekit
-
-    import_facekit(clone, out)
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
-
-
 def _read(labels: Path, columns: list[str] | None, where: list[str] | None) -> Any:
     from casfne import table
 
@@ -387,11 +289,6 @@ def condition(text: str) -> tuple[str, str, Any]:
         return column, operator, int(value) if kind.startswith("int") else float(value)
     except ValueError:
         raise InputError(f"--where {text!r}: {column} is a number ({kind})") from None
-
-
-def _progress(name: str) -> Progress:
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
 
 
 if __name__ == "__main__":

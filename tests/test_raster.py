@@ -7,21 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.raster import ball
 from casfne.capture.optics import raster
 from casfne.capture.optics.camera import Camera
 from casfne.capture.optics.raster import Hits, nearest, rasterise, vertex_normals
 
 
 def sphere(radius: float, rings: int = 60, around: int = 120) -> tuple[Tensor, Tensor]:
-    """A sphere [1, V, 3] of quads cut in two, counter-clockwise from outside."""
-    polar = torch.linspace(0, torch.pi, rings + 1)[:, None]
-    turn = torch.arange(around) * (2 * torch.pi / around)
-    points = torch.stack([polar.sin() * turn.cos(), polar.cos().expand(-1, around), -polar.sin() * turn.sin()], -1)
-    i, j = torch.meshgrid(torch.arange(rings), torch.arange(around), indexing="ij")
-    a, b = i * around + j, i * around + (j + 1) % around
-    c, d = a + around, b + around
-    triangles = torch.cat([torch.stack([a, c, b], -1).view(-1, 3), torch.stack([b, c, d], -1).view(-1, 3)])
-    return radius * points.view(1, -1, 3), triangles
+    """Vertices [1, V, 3] and triangles [T, 3]."""
+    points, triangles = ball(rings, around)
+    return radius * points, triangles
 
 
 def camera(size: int = 200, focal: float = 1600.0, batch: int = 1) -> Camera:

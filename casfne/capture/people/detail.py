@@ -232,6 +232,7 @@ def _fine(lines: _Lines) -> list[_Term]:
     hairy = torch.maximum(brows, beards)
 
     def places(stretched: Tensor) -> _Coordinate:
+        """Where noise is taken, [N, 3] in metres: drawn out along the strands where ``stretched`` (bool [N])."""
         moved = strand_places(spots.where, along.value, across.value, on_brow, on_lips)
         steps = [
             strand_places(edge, a, b, on_brow, on_lips)

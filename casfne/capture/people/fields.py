@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from casfne.capture.noise import noise
-from casfne.capture.people.heads import IRIS, SCLERA
-from casfne.capture.people.openness import Template, openness
+from casfne.capture.people.heads import IRIS, SCLERA, HeadModel
+from casfne.capture.people.openness import openness
 
 FIELDS = (
     "lips",  # m, distance from the outline of the lips, negative inside
@@ -56,7 +56,7 @@ _HAIRLINE = (
 )  # fmt: skip
 
 
-def fields(model: Template) -> Tensor:
+def fields(model: HeadModel) -> Tensor:
     """The ``FIELDS`` of each vertex of a head model, float32 [V, F], on the CPU or where the model is."""
     template = model.template
     marks = template[model.landmarks]
@@ -149,7 +149,7 @@ def _brow(chart: Tensor, flat: Tensor) -> dict[str, Tensor]:
     return {"brow_along": along / (line[1:] - line[:-1]).norm(dim=-1).sum(), "brow_across": across}
 
 
-def _eyes(model: Template, chart: Tensor, flat: Tensor) -> dict[str, Tensor]:
+def _eyes(model: HeadModel, chart: Tensor, flat: Tensor) -> dict[str, Tensor]:
     ring = _curve(torch.cat([flat[42:48], flat[42:43]]))
     lid = _outline(chart, ring, ring)
     centre = _eye_centre(model)
@@ -171,7 +171,7 @@ def _eyes(model: Template, chart: Tensor, flat: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _eye_centre(model: Template) -> Tensor:
+def _eye_centre(model: HeadModel) -> Tensor:
     """Where the axis of gaze of the eye at positive x passes, (x, y): through the top of the cornea."""
     ball = model.template[model.triangles[(model.region == SCLERA) | (model.region == IRIS)].unique()]
     ball = ball[ball[:, 0] > 0]

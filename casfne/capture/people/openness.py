@@ -1,11 +1,12 @@
 """How much of the sky each vertex of a head sees past the head itself: dark nostrils, ears, corners of eyes."""
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from casfne.capture.people.heads import HeadModel
 
 _DIRECTIONS = 64  # of the sky, for openness
 _CELL, _SLACK = 0.0018, 0.003  # m: texel of a depth map; how much nearer another surface must be to hide one
@@ -14,21 +15,7 @@ _REGION_OPEN = (0.12, 0.12, 0.35, 0.25, 0.2, 0.2)
 _SIDE = 512  # texels of a depth map
 
 
-class Template(Protocol):
-    """What is read of a head model: template [V, 3] in metres, triangles int64 [T, 3], region int64 [T] (numbers of
-    `heads.REGIONS`), landmarks int64 [68]."""
-
-    @property
-    def template(self) -> Tensor: ...
-    @property
-    def triangles(self) -> Tensor: ...
-    @property
-    def region(self) -> Tensor: ...
-    @property
-    def landmarks(self) -> Tensor: ...
-
-
-def openness(model: Template) -> Tensor:
+def openness(model: HeadModel) -> Tensor:
     """Cosine-weighted share of the sky that each vertex sees past the template's own surface, [V] in 0..1."""
     template, triangles = model.template, model.triangles
     normals = _normals(template, triangles)

@@ -9,8 +9,9 @@ from torch.nn import functional
 from casfne.capture.draws import Draws
 from casfne.capture.lighting.material import Material
 from casfne.capture.noise import layered, noise
+from casfne.capture.people.heads import HeadModel
 from casfne.capture.wear.fabrics import KNIT, dye, fabric, offsets
-from casfne.capture.wear.meshes import Head, check, grid, part, ramp, skin, span
+from casfne.capture.wear.meshes import check, grid, part, ramp, skin, span
 from casfne.capture.wear.parts import CLOTH, Part
 
 CREW, VEE, SHIRT, TURTLE, HOODIE, SUIT, SCOOP = range(7)
@@ -90,7 +91,7 @@ _COLLARS = (
 )
 
 
-def neck_place(model: Head, vertices: Tensor) -> Tensor:
+def neck_place(model: HeadModel, vertices: Tensor) -> Tensor:
     """Middle of the neck where a collar lies round it, [B, 3], in the space of ``vertices`` [B, V, 3].
 
     Turn it with the head and give it to `clothes`.
@@ -99,7 +100,7 @@ def neck_place(model: Head, vertices: Tensor) -> Tensor:
     return (band.amin(1) + band.amax(1)) / 2
 
 
-def tucked(model: Head, vertices: Tensor) -> Tensor:
+def tucked(model: HeadModel, vertices: Tensor) -> Tensor:
     """The head's vertices [B, V, 3] (head space) with what lies below the collar drawn in, so that a model's own
     shoulders stay inside the clothes however the head turns. What lies above the collar is as it was."""
     neck, radius = neck_place(model, vertices), _radius(model, vertices)
@@ -114,24 +115,24 @@ def tucked(model: Head, vertices: Tensor) -> Tensor:
     return vertices.index_copy(1, chosen, neck[:, None] + torch.lerp(apart, inside, share))
 
 
-def _collar_height(model: Head) -> Tensor:
+def _collar_height(model: HeadModel) -> Tensor:
     return _COLLAR_DOWN * model.template[model.landmarks[8], 1]
 
 
-def _band(model: Head) -> Tensor:
+def _band(model: HeadModel) -> Tensor:
     """Vertices of the neck at the collar, int64 [M]."""
     outer = skin(model)
     away = (model.template[outer, 1] - _collar_height(model)).abs()
     return outer[away < torch.maximum(away.sort().values[40], away.new_tensor(_BAND_M))]
 
 
-def _radius(model: Head, vertices: Tensor) -> Tensor:
+def _radius(model: HeadModel, vertices: Tensor) -> Tensor:
     """Half the neck's larger breadth at the collar, [B, 1]."""
     band = vertices[:, _band(model)]
     return (band.amax(1) - band.amin(1))[:, ::2].amax(-1, keepdim=True) / 2
 
 
-def _outline(model: Head, vertices: Tensor, turn: Tensor) -> Tensor:
+def _outline(model: HeadModel, vertices: Tensor, turn: Tensor) -> Tensor:
     """The neck's radius at the collar in directions ``turn`` [C] (0: the front), as of an ellipse, [B, C]."""
     band = vertices[:, _band(model)]
     wide, deep = ((band.amax(1) - band.amin(1)) / 2)[:, ::2].unbind(-1)
@@ -143,7 +144,7 @@ def clothes_kind(draws: Draws) -> Tensor:
     return draws.sub("clothes").choice("kind", _SHARES)
 
 
-def clothes(model: Head, vertices: Tensor, neck: Tensor, draws: Draws) -> Part:
+def clothes(model: HeadModel, vertices: Tensor, neck: Tensor, draws: Draws) -> Part:
     """Shoulders and chest of everybody, in world space: for heads ``vertices`` [B, V, 3] (head space, before `tucked`)
     and the neck's place ``neck`` [B, 3] after the head has turned."""
     check(model, vertices, len(draws))

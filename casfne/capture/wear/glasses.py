@@ -11,10 +11,10 @@ from torch import Tensor
 from casfne.capture.draws import Draws
 from casfne.capture.lighting.material import Material
 from casfne.capture.noise import layered
+from casfne.capture.people.heads import HeadModel
 from casfne.capture.wear.fabrics import offsets, rgb
 from casfne.capture.wear.meshes import (
     TUBE_SIDES,
-    Head,
     body,
     check,
     ear_tops,
@@ -104,7 +104,7 @@ def lens_looks(draws: Draws) -> LensLooks:
     return LensLooks(kind, transmission, reflectance)
 
 
-def glasses(model: Head, vertices: Tensor, draws: Draws) -> Glasses:
+def glasses(model: HeadModel, vertices: Tensor, draws: Draws) -> Glasses:
     """Frame and lenses for heads ``vertices`` [B, V, 3] (posed, head space), worn by ``SHARE`` of the samples."""
     check(model, vertices, len(draws))
     worn, own = wears_glasses(draws), draws.sub("glasses")
@@ -126,7 +126,7 @@ def glasses(model: Head, vertices: Tensor, draws: Draws) -> Glasses:
     )
 
 
-def _fit(model: Head, vertices: Tensor, own: Draws) -> _Fit:
+def _fit(model: HeadModel, vertices: Tensor, own: Draws) -> _Fit:
     marks = vertices[:, model.landmarks]
     scale = span(model, vertices)
     shape = own.choice("shape", _SHAPES)
@@ -152,7 +152,7 @@ def _fit(model: Head, vertices: Tensor, own: Draws) -> _Fit:
     return replace(fit, front=front + _sunk(model, vertices, fit))
 
 
-def _sunk(model: Head, vertices: Tensor, fit: _Fit) -> Tensor:
+def _sunk(model: HeadModel, vertices: Tensor, fit: _Fit) -> Tensor:
     """How far the rims lie behind the skin at the deepest, at most ``_PUSH_M``, [B, 1]."""
     face = vertices[:, _around_eyes(model.template, skin(model), model.landmarks)]
     rims = torch.cat([_rim(fit, -1), _rim(fit, 1)], 1)[:, ::2]
@@ -201,7 +201,7 @@ def _rim_tube(fit: _Fit, path: Tensor, own: Draws) -> Tensor:
     return tube(path, towards, wide.clamp_min(2e-5), deep.clamp_min(2e-5), closed=True)
 
 
-def _bridge(model: Head, vertices: Tensor, fit: _Fit, own: Draws, number: int) -> Tensor:
+def _bridge(model: HeadModel, vertices: Tensor, fit: _Fit, own: Draws, number: int) -> Tensor:
     """The bar over the nose; the second one is an aviator's, and hides within the first at other shapes."""
     nose = vertices[:, model.landmarks[27]]
     second = float(number) * (fit.shape == _AVIATOR)[:, None]

@@ -98,6 +98,8 @@ def sample_style(draws: Draws, female: Tensor | None = None, bald: Tensor | None
 
 
 def choose(draws: Draws, female: Tensor | None, bald: Tensor | None) -> Tensor:
+    """Numbers of ``STYLES``, int64 [B], by the shares of women and men; ``BALD`` where ``bald`` (bool [B]), and nowhere
+    else where that is given. female: bool [B]; None draws it."""
     if female is None:
         female = draws.chance("female", 0.5)
     first = 0 if bald is None else BALD + 1
@@ -107,6 +109,7 @@ def choose(draws: Draws, female: Tensor | None, bald: Tensor | None) -> Tensor:
 
 
 def sample_look(draws: Draws, choice: Tensor) -> Look:
+    """The styles ``choice`` (int64 [B], numbers of ``STYLES``), each varied by its own draws."""
     table = torch.tensor(STYLES, device=draws.device)
     style = {name: table[choice, i, None] for i, name in enumerate(Style._fields)}
     for name in ("top", "side", "back", "cap", "volume", "curl", "wave", "mess", "weight", "hold", "width"):

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from casfne.capture.draws import Draws
+from casfne.capture.people.heads import HeadModel
 from casfne.capture.wear.meshes import (
     CAPSULE_RINGS,
     CAPSULE_SIDES,
-    Head,
     anchors,
     body,
     capsules,
@@ -77,7 +77,7 @@ def hand_kind(draws: Draws) -> Tensor:
     return draws.sub("hand").choice("kind", _SHARES)
 
 
-def hands(model: Head, vertices: Tensor, draws: Draws) -> Part:
+def hands(model: HeadModel, vertices: Tensor, draws: Draws) -> Part:
     """Hands, what they hold and plain things for heads ``vertices`` [B, V, 3] (posed, head space), before ``SHARE``
     of the faces: one palm, 16 capsules (fingers, forearm), a rounded body and a stick.
     """
@@ -156,7 +156,7 @@ def _hand(bones: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]
     return join([(fingers, faces), (palm * scale, palm_faces)])
 
 
-def _targets(model: Head, vertices: Tensor, side: Tensor) -> dict[str, Tensor]:
+def _targets(model: HeadModel, vertices: Tensor, side: Tensor) -> dict[str, Tensor]:
     """Places of the face that hands go to, [B, 3] each, on the hand's side."""
     marks, ears = vertices[:, model.landmarks], ear_tops(model, vertices)
     right = (side > 0)[:, None]

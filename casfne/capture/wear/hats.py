@@ -10,8 +10,9 @@ from torch.nn import functional
 from casfne.capture.draws import Draws
 from casfne.capture.lighting.material import Material
 from casfne.capture.noise import noise
+from casfne.capture.people.heads import HeadModel
 from casfne.capture.wear.fabrics import HEATHER, KNIT, fabric
-from casfne.capture.wear.meshes import Head, anchors, check, ear_tops, envelope, grid, join, part, ramp, span
+from casfne.capture.wear.meshes import anchors, check, ear_tops, envelope, grid, join, part, ramp, span
 from casfne.capture.wear.parts import HAT, Part
 
 SHARE = 0.08
@@ -72,7 +73,7 @@ def hat_kind(draws: Draws) -> Tensor:
     return draws.sub("hat").choice("kind", _SHARES)
 
 
-def hats(model: Head, vertices: Tensor, draws: Draws) -> Hats:
+def hats(model: HeadModel, vertices: Tensor, draws: Draws) -> Hats:
     """What is on heads ``vertices`` [B, V, 3] (posed, head space), for ``SHARE`` of the samples."""
     check(model, vertices, len(draws))
     own, kind, worn = draws.sub("hat"), hat_kind(draws), wears_hat(draws)
@@ -97,7 +98,7 @@ def hats(model: Head, vertices: Tensor, draws: Draws) -> Hats:
     return Hats(part(HAT, mesh, faces, place, worn), hides, frame, centre, edge, top, radius)
 
 
-def _chin(model: Head, vertices: Tensor, centre: Tensor) -> Tensor:
+def _chin(model: HeadModel, vertices: Tensor, centre: Tensor) -> Tensor:
     """Points a little before the chin, [B, 7, 3]: it is narrow, and the cover is smoothed."""
     chin = vertices[:, model.landmarks[5:12]]
     return chin + _CHIN_M * functional.normalize(chin - centre[:, None], dim=-1)
@@ -113,7 +114,7 @@ def _shares(count: int, device: torch.device) -> Tensor:
     return torch.linspace(0, 1, count, device=device)
 
 
-def _frame(model: Head, vertices: Tensor, own: Draws, kind: Tensor) -> tuple[Tensor, Tensor]:
+def _frame(model: HeadModel, vertices: Tensor, own: Draws, kind: Tensor) -> tuple[Tensor, Tensor]:
     """Axes (rows: side, axis, front) and middle of each hat."""
     tilt = _ranged(own, "tilt", _TILT_DEG, kind).deg2rad()
     cosine, sine, zero = tilt.cos(), tilt.sin(), torch.zeros_like(tilt)

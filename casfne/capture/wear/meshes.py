@@ -2,12 +2,12 @@
 
 import math
 from functools import cache, lru_cache
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from casfne.capture.people.heads import HeadModel
 from casfne.capture.wear.parts import Part
 
 SPAN = 0.0892  # metres between the outer corners of the eyes of a mean head: the unit of people's size
@@ -18,42 +18,29 @@ _POLE = 1e-3  # of a radius: poles stay tiny rings, whose normals are defined
 _CAPSULE = ((-1.0, _POLE), (-0.707, 0.707), (0.0, 1.0), (0.0, 1.0), (0.707, 0.707), (1.0, _POLE))  # along, across
 
 
-class Head(Protocol):
-    """What props need to know of a head model (see `casfne.capture.people.heads.HeadModel`)."""
-
-    @property
-    def template(self) -> Tensor: ...
-    @property
-    def landmarks(self) -> Tensor: ...
-    @property
-    def triangles(self) -> Tensor: ...
-    @property
-    def region(self) -> Tensor: ...
-
-
-def check(model: Head, vertices: Tensor, count: int) -> None:
+def check(model: HeadModel, vertices: Tensor, count: int) -> None:
     """ValueError unless ``vertices`` are [count, V, 3] of this model."""
     if vertices.shape != (count, len(model.template), 3):
         raise ValueError(f"expected vertices {[count, len(model.template), 3]}, got {list(vertices.shape)}")
 
 
-def span(model: Head, vertices: Tensor) -> Tensor:
+def span(model: HeadModel, vertices: Tensor) -> Tensor:
     """Each head's size, as a multiple of a mean head's, [B, 1]."""
     corners = vertices[:, model.landmarks[[36, 45]]]
     return (corners[:, 0] - corners[:, 1]).norm(dim=-1, keepdim=True) / SPAN
 
 
-def skin(model: Head) -> Tensor:
+def skin(model: HeadModel) -> Tensor:
     """Vertices of the outer surface of head and neck, sorted, int64 [S]."""
     return _skin(model.triangles, model.region)
 
 
-def ear_tops(model: Head, vertices: Tensor) -> Tensor:
+def ear_tops(model: HeadModel, vertices: Tensor) -> Tensor:
     """The highest points of both ears, the picture's left first, [B, 2, 3]."""
     return vertices[:, _ear_tops(model.template, skin(model), model.landmarks)]
 
 
-def anchors(model: Head) -> Tensor:
+def anchors(model: HeadModel) -> Tensor:
     """Vertices spread evenly over head and neck, about one in ``_SPACING``, int64 [A]."""
     return _anchors(model.template, skin(model))
 

@@ -67,6 +67,7 @@ class Scalp:
 
 @lru_cache(maxsize=4)
 def scalp_of(model: HeadModel) -> Scalp:
+    """Where hair grows on a model's heads; bound to its template once, for all of its people."""
     skin = model.triangles[(model.region == FACE) | (model.region == HEAD)]
     bottom = model.template[model.landmarks[8], 1] - 0.03  # neck and shoulders would hide the jaw from the table
     skin = skin[model.template[skin][..., 1].amin(1) > bottom]
@@ -215,6 +216,7 @@ def _off_shoulders(points: Tensor, clearance: Tensor) -> Tensor:
 
 
 def body_of(model: HeadModel, scalp: Scalp, vertices: Tensor, draws: Draws) -> Body:
+    """What hair must stay outside of, on heads ``vertices`` [B, V, 3] (metres, head space)."""
     cap, roots, table = scalp.places(vertices)
     radius = (table - table.new_tensor(_CENTRE)).norm(dim=-1).view(-1, 1, _ROWS, _COLUMNS)
     low, high = cap.amin(1, keepdim=True), cap.amax(1, keepdim=True)

@@ -1,0 +1,16 @@
+"""What every command needs: where it writes, and how far it is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write into; made where it is missing.")]
+
+
+def progress(name: str) -> Progress:
+    """A bar on stderr."""
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
