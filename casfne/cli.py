@@ -60,6 +60,10 @@ def stereo(
     out: Out,
     solver: Annotated[str, typer.Option(help="How normals are found: one of `casfne.stereo.solvers`.")] = "selective",
     light_distance: Annotated[float | None, typer.Option(help="Metres from face to lamps; default: far.")] = None,
+    strengths: Annotated[bool, typer.Option("--strengths", help="Estimate how bright each light is.")] = False,
+    refine_lights: Annotated[
+        bool, typer.Option("--refine-lights", help="Correct the directions too: six far lights, a frontal face.")
+    ] = False,
     held_out: Annotated[int, typer.Option(help="Predict this many images from the others, and report.")] = 0,
     shadow: Annotated[float, typer.Option(help="Darker pixels, of full scale, are shadows.")] = 0.03,
     saturation: Annotated[float, typer.Option(help="Pixels this bright are saturated.")] = 0.98,
@@ -77,8 +81,12 @@ def stereo(
 
     taken = open_capture(capture, light_distance)
     log.info("%s: %d lights", taken.name, len(taken.lights))
-    settings = Settings(solver=solver, shadow=shadow, saturation=saturation)
+    settings = Settings(
+        solver=solver, shadow=shadow, saturation=saturation, strengths=strengths, refine_lights=refine_lights
+    )
     solution = solve_capture(taken, settings)
+    if "mask" in solution.surface.reason:
+        raise InputError(f"{capture}: {solution.surface.reason['mask']}")
     summary = describe(solution)
     if held_out:
         summary["held_out"] = held_out_error(taken, held_out, settings)

@@ -59,8 +59,9 @@ def test_stereo_writes_what_it_promises(session, tmp_path):
     out = tmp_path / "out"
     result = casfne("stereo", session, "--out", out)
     assert result.returncode == 0, result.stderr
-    names = {"normals.npy", "normals.png", "albedo.npy", "mask.png", "trust.npy", "summary.json"}
-    assert {p.name for p in out.iterdir()} == names
+    arrays = {"normals.npy", "albedo.npy", "trust.npy", "depth.npy"}
+    pictures = {"normals.png", "albedo.png", "trust.png", "mask.png", "figure.png"}
+    assert {p.name for p in out.iterdir()} == arrays | pictures | {"summary.json"}
     normals, trust, mask = (
         np.load(out / "normals.npy"),
         np.load(out / "trust.npy"),
@@ -70,6 +71,11 @@ def test_stereo_writes_what_it_promises(session, tmp_path):
     assert np.linalg.norm(normals[mask > 0], axis=-1) == pytest.approx(1, abs=1e-5)
     assert np.load(out / "albedo.npy")[96, 96] == pytest.approx(0.8, abs=0.02)
     assert json.loads((out / "summary.json").read_text()) == json.loads(result.stdout)
+
+
+def paint(folder, value, numbers=range(4)):
+    for number in numbers:
+        write_image(folder / f"im{number}.bmp", np.full((192, 192, 3), value, np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +92,13 @@ def test_stereo_writes_what_it_promises(session, tmp_path):
         (lambda f: (f / "im0.bmp").write_text("no picture"), "im0.bmp: not an image"),
         (lambda f: [p.unlink() for p in f.iterdir()], "neither a Photoface session"),
         (lambda f: f.rename(f.with_name("gone")), "no such folder"),
+        (lambda f: paint(f, 0), "at most 0 lights are usable at a pixel, the brightest value is 0% of full scale"),
+        (lambda f: paint(f, 255), "at most 0 lights are usable at a pixel, the brightest value is 100% of full scale"),
+        (lambda f: paint(f, 0, (2, 3)), "at most 2 lights are usable"),
+        (lambda f: (f / "LightSource.m").write_text("[40 45; 40 45; 40 45; 40 45]"), "4 lights lie in one plane"),
+        (lambda f: (f / "LightSource.m").write_text("[40 0; 10 180; 20 0; 30 0]"), "4 lights lie in one plane"),
+        (lambda f: (f / "LightSource.m").write_text("[40 45; 40 135; NaN 225; 40 315]"), "LightSource.m: expected"),
+        (lambda f: (f / "LightSource.m").write_text("[40 45; 40 135; 40 315]"), "LightSource.m: expected"),
     ],
 )
 def test_stereo_refuses_in_one_line_and_leaves_nothing(session, tmp_path, spoil, message):

@@ -1,5 +1,7 @@
 """Lights refined from images: a face under lights that are wrong, and real captures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,14 @@ from analytic_face import analytic_face
 from conftest import ROOT
 
 from casfne.errors import InputError
+from casfne.images import to_uint8
 from casfne.normals import angle_deg, direction_from_zenith, normalise
-from casfne.stereo.captures import open_capture
+from casfne.stereo.captures import Capture, open_capture
+from casfne.stereo.face import solve_capture
 from casfne.stereo.refine_lights import LEAST_LIGHTS, curl_form, factorise, refine_lights
 from casfne.stereo.solvers.base import Rays
 from casfne.stereo.solvers.least_squares import masked, trimmed
+from casfne.stereo.surface import Settings
 
 YALE = ROOT.parent / "shared" / "data" / "yale_b"
 SIZE = 80
@@ -136,3 +141,27 @@ def test_real_faces_stay_balanced_and_two_people_agree_on_their_lights():
         found.append(refined)
     apart = angle_deg(found[0].lights, found[1].lights).mean()
     assert apart < 0.7 * min(one.moved_deg.mean() for one in found)  # what they correct is the lights', not theirs
+
+
+def captured(lights, positions=None):
+    """The analytic face under ``lights`` as a capture, with its normals."""
+    signal, _, normals, mask = shots(lights, np.ones(len(lights)), noise=0.005)
+    return Capture("face", to_uint8(signal.numpy())[..., None], lights, positions=positions), normals, mask
+
+
+def test_a_capture_is_solved_under_its_refined_lights():
+    true = lights_of(12, 5)
+    capture, normals, mask = captured(true)
+    wrong = replace(capture, lights=moved(true, 5).astype(np.float32))
+    plain, refined = (solve_capture(wrong, Settings(refine_lights=asked)).surface for asked in (False, True))
+    errors = [angle_deg(s.normals, normals)[s.mask & mask].mean() for s in (plain, refined)]
+    assert errors[1] < 0.8 * errors[0]
+    assert refined.reason["refine_lights"].startswith("moved by") and "estimated" in refined.reason["strengths"]
+
+
+def test_what_cannot_be_refined_is_solved_as_given_and_says_so():
+    capture, _, _ = captured(lights_of(4, 1))
+    near = replace(capture, positions=(capture.lights * 2).astype(np.float32))
+    for taken, why in ((capture, "4 lights cannot be refined"), (near, "the lamps' places are given")):
+        plain, asked = (solve_capture(taken, Settings(refine_lights=asked)).surface for asked in (False, True))
+        assert np.array_equal(plain.normals, asked.normals) and why in asked.reason["refine_lights"]

@@ -16,9 +16,8 @@ from casfne.provenance import code_version, file_sha256, fingerprint
 from casfne.stereo import surface as stereo
 from casfne.stereo.authors import compare, compare_albedo
 from casfne.stereo.captures import Capture
-from casfne.stereo.face import solve_capture
+from casfne.stereo.face import Solution, solve_capture
 from casfne.stereo.photoface import ATTRIBUTE_NAMES, FILES, five_points, read_photoface
-from casfne.stereo.surface import Surface
 
 CODE = ("stereo", "corpora/photoface.py", "corpora/samples.py", "images.py", "normals.py")  # what decides an archive
 
@@ -45,7 +44,7 @@ def prepare_session(folder: Path, out: Path, truth: Path | None, settings: Setti
         raise InputError(f"{folder}: no metadata.txt, whose points place the face")
     solution = solve_capture(capture, stereo.Settings(shadow=settings.shadow, saturation=settings.saturation))
     surface = solution.surface
-    images, maps = crop_sample(solution.capture, surface, crop_from_points(five_points(capture.points)))
+    images, maps = crop_sample(solution, crop_from_points(five_points(capture.points)))
     if not maps["mask"].any():
         raise InputError(f"{folder}: no face pixel is lit by three lights")
     archive = f"{capture.name}.npz"
@@ -55,7 +54,7 @@ def prepare_session(folder: Path, out: Path, truth: Path | None, settings: Setti
     if capture.authors_albedo is not None:
         common |= compare_albedo(capture.authors_albedo, surface.albedo, surface.mask)
     if truth is not None and truth.is_file():
-        common |= error_against(truth, surface)
+        common |= error_against(truth, solution)
     rows = [common | _light_row(solution.capture, i, int(light)) for i, light in enumerate(solution.numbers)]
     write_archive(out / archive, images, maps, record=Record(made_of, rows, time.perf_counter() - start))
     return rows
@@ -68,8 +67,9 @@ def session_fingerprint(folder: Path, truth: Path | None, settings: Settings) ->
     return fingerprint([content, asdict(settings), code_version(*CODE)])
 
 
-def crop_sample(capture: Capture, surface: Surface, crop: Crop) -> tuple[NDArray[np.uint8], dict[str, NDArray]]:
+def crop_sample(solution: Solution, crop: Crop) -> tuple[NDArray[np.uint8], dict[str, NDArray]]:
     """The face at 256x256: images sRGB uint8 [L, 256, 256, 3]; normal, mask, trust and albedo as a dict."""
+    capture, surface = solution.capture, solution.surface
     images = np.stack([_crop_image(capture, light, crop) for light in range(len(capture.lights))])
     weight = crop.apply(surface.mask.astype(np.float32))
     inside = crop.inside(*surface.mask.shape)
@@ -77,7 +77,7 @@ def crop_sample(capture: Capture, surface: Surface, crop: Crop) -> tuple[NDArray
     maps = {
         "normal": normal,
         "mask": (weight > 0.99) & inside,
-        "trust": np.clip(crop.apply(surface.trust), 0, 1) * inside,
+        "trust": np.clip(crop.apply(solution.trust), 0, 1) * inside,
         "albedo": crop.apply(surface.albedo),
     }
     return images, maps
@@ -114,13 +114,13 @@ def _light_row(capture: Capture, image: int, light: int) -> dict[str, Any]:
     }
 
 
-def error_against(truth: Path, surface: Surface) -> dict[str, float]:
+def error_against(truth: Path, solution: Solution) -> dict[str, float]:
     """Angular error of stereo against the exact normals, in degrees, over both masks, and where trust > 0.5."""
     with np.load(truth, allow_pickle=False) as arrays:
         normal, mask = arrays["normal"].astype(np.float32), arrays["mask"]
-    both = mask & surface.mask
-    error = angle_deg(surface.normals[both], normalise(normal[both]))
-    trusted = surface.trust[both] > 0.5
+    both = mask & solution.surface.mask
+    error = angle_deg(solution.surface.normals[both], normalise(normal[both]))
+    trusted = solution.trust[both] > 0.5
     return {
         "stereo_pixels": int(both.sum()),
         "stereo_error_deg": float(error.mean()),

@@ -39,8 +39,8 @@ def write_solution(out: Path | str, solution: Solution, summary: dict[str, Any])
     write_array(out / "albedo.npy", surface.albedo)
     write_image(out / "albedo.png", albedo_picture(surface))
     write_image(out / "mask.png", to_uint8(surface.mask))
-    write_array(out / "trust.npy", surface.trust)
-    write_image(out / "trust.png", to_uint8(surface.trust))
+    write_array(out / "trust.npy", solution.trust)
+    write_image(out / "trust.png", to_uint8(solution.trust))
     write_array(out / "depth.npy", solution.depth)
     write_image(out / "figure.png", figure(solution))
     write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -61,8 +61,8 @@ def describe(solution: Solution) -> dict[str, Any]:
         "frame_certainty": round(certainty, 3),
         "pixels": int(inside.sum()),
         "coverage": float(inside.mean()),
-        "mean_trust": _mean(surface.trust[inside]),
-        "share_of_trust_over_half": _mean(surface.trust[inside] > 0.5),
+        "mean_trust": _mean(solution.trust[inside]),
+        "share_of_trust_over_half": _mean(solution.trust[inside] > 0.5),
         "mean_lights_used": _mean(surface.used[inside]),
         "mean_relative_residual": _mean(surface.residual[inside]),
         "mean_normal": [_mean(surface.normals[inside][:, i]) for i in range(3)],
@@ -105,7 +105,7 @@ def figure(solution: Solution) -> Picture:
         difference = np.abs(linear - again) * surface.mask * DIFFERENCE
         for row, values in zip(rows, (linear, again, difference), strict=True):
             row.append(_small(grey_to_rgb(linear_to_srgb(values))))
-    results, names = _results(surface, solution.depth)
+    results, names = _results(solution)
     width = max(len(shown), len(results))
     blank = np.full_like(results[0], 255)
     above = grid([row + [blank] * (width - len(shown)) for row in rows], _titles(shown, capture, width))
@@ -113,9 +113,9 @@ def figure(solution: Solution) -> Picture:
     return np.concatenate([above, below])
 
 
-def _results(surface: Surface, depth: Floats) -> tuple[list[Picture], list[str]]:
-    normals, known = normals_of(depth)
-    tiles = [encode(surface.normals, surface.mask), albedo_picture(surface), grey_to_rgb(surface.trust)]
+def _results(solution: Solution) -> tuple[list[Picture], list[str]]:
+    surface, (normals, known) = solution.surface, normals_of(solution.depth)
+    tiles = [encode(surface.normals, surface.mask), albedo_picture(surface), grey_to_rgb(solution.trust)]
     tiles.append(shade(normals, KEY_LIGHT, known))
     return [_small(tile) for tile in tiles], ["normals", "albedo", "trust, white = 1", "depth, shaded"]
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,6 +27,7 @@ from casfne.normals import Floats, angle_deg
 from casfne.stereo.integrate import Mask
 from casfne.stereo.solvers.base import Rays
 from casfne.stereo.solvers.least_squares import masked, weighted
+from casfne.stereo.surface import Pictures
 
 LEAST_LIGHTS = 6
 GIVEN_DEG, GIVEN_STRENGTH = 6.0, 0.1  # standard deviations: of directions as given; of strengths about their mean
@@ -50,6 +52,16 @@ class RefinedLights:
     strengths: Floats
     moved_deg: Floats
     misfit: tuple[float, float]
+
+
+def refine_capture(pictures: Pictures, region: Mask) -> tuple[NDArray[np.int64], RefinedLights]:
+    """`refine_lights` of the face in ``region`` [H, W]: the numbers of the lights that can be used, and those refined.
+    Pictures are looked at on a grid of about ``PIXELS`` of the region's."""
+    step = _step(region)
+    measured = pictures.look(slice(0, None, step))
+    signal, usable = measured.signal[..., ::step], measured.usable[..., ::step]
+    given = pictures.lights.numpy()
+    return pictures.near, refine_lights(signal, usable, region[::step, ::step], given)
 
 
 def refine_lights(signal: Tensor, usable: Tensor, mask: Mask, lights: Floats) -> RefinedLights:
@@ -81,7 +93,7 @@ def _chosen_pixels(signal: Tensor, usable: Tensor, mask: Mask, lights: Floats) -
             f"{len(signal)} lights cannot be refined from the images, {LEAST_LIGHTS} can: with fewer, gloss and edges"
             " of shadows move them more than they are wrong; take them as given"
         )
-    step = max(round(float(np.sqrt(mask.sum() / PIXELS))), 1)
+    step = _step(mask)
     signal, usable = signal[:, ::step, ::step], usable[:, ::step, ::step]
     inside = torch.as_tensor(mask[::step, ::step].copy(), device=signal.device) & (usable.sum(0) >= 4)
     if inside.sum() < LEAST_PIXELS:
@@ -90,6 +102,10 @@ def _chosen_pixels(signal: Tensor, usable: Tensor, mask: Mask, lights: Floats) -
         )
     given = torch.as_tensor(lights, dtype=torch.float32, device=signal.device)
     return Rays(signal[:, inside], given, usable[:, inside]), inside
+
+
+def _step(mask: Mask) -> int:
+    return max(round(float(np.sqrt(mask.sum() / PIXELS))), 1)
 
 
 def factorise(rays: Rays) -> tuple[Tensor, Tensor]:

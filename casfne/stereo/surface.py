@@ -26,7 +26,8 @@ class Settings:
     """How to solve. solver: a name of `SOLVERS`. shadow, saturation: of full scale, what is darker or as bright is
     left out. max_zenith_deg: lights further from the camera's axis are left out.
     colour: take highlights off by colour, where there is any. strengths: estimate how bright the lights are, relative
-    to each other; without, they count as equal.
+    to each other; without, they count as equal. refine_lights: directions too, of far lamps before a frontal face;
+    see `casfne.stereo.refine_lights`.
     """
 
     solver: str = DEFAULT
@@ -35,6 +36,7 @@ class Settings:
     max_zenith_deg: float = 75.0
     colour: bool = True
     strengths: bool = False
+    refine_lights: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,14 @@ class Surface:
     """What stereo found, float32 [H, W] each but ``normals`` [H, W, 3] (unit, frame opengl, 0 where there is none) and
     ``mask`` (bool: where there is a surface).
 
-    ``albedo``: relative; ``trust``: 0..1; ``residual``: RMS over the lights used, of the albedo; ``used``: the sum of
-    how far each light was believed; ``condition``: smallest over largest eigenvalue of the sum of w l l^T, relative to
-    that of all lights; ``reason``: what was left out or not determined, and why.
+    ``albedo``: relative; ``residual``: RMS over the lights used, of the albedo; ``used``: the sum of how far each light
+    was believed; ``condition``: smallest over largest eigenvalue of the sum of w l l^T, relative to that of all lights;
+    ``reason``: what was left out or not determined, and why.
     """
 
     normals: Floats
     albedo: Floats
     mask: NDArray[np.bool_]
-    trust: Floats
     residual: Floats
     used: Floats
     condition: Floats
@@ -74,7 +75,7 @@ def solve_images(
     lamps, to be taken off.
 
     Works on rows that come to ``TILE_BYTES``, whatever the size of the pictures. A pixel that fewer than three lights,
-    or lights nearly in one plane, determine, or whose normal faces away, is outside the mask and has trust 0.
+    or lights nearly in one plane, determine, or whose normal faces away, is outside the mask.
     InputError for lights that do not fit the images, for too few, or ones in one plane.
     """
     pictures = Pictures(images, lights, settings or Settings(), white, ambient)
@@ -123,14 +124,14 @@ class Pictures:
     def measured(self, rows: slice) -> Measured:
         """The tile of ``rows`` (no step), made with the rows about it that it depends on."""
         top = max(rows.start - HALO, 0)
-        return self._look(slice(top, rows.stop + HALO)).rows(slice(rows.start - top, rows.stop - top))
+        return self.look(slice(top, rows.stop + HALO)).rows(slice(rows.start - top, rows.stop - top))
 
     def inside(self, mask: NDArray[np.bool_]) -> Measured:
         """The N pixels of ``mask`` [H, W], as one row: about 30 bytes for each and each light."""
         parts = [self.measured(rows).inside(torch.from_numpy(mask[rows])) for rows in self.tiles()]
         return Measured.join(parts)
 
-    def _look(self, rows: slice) -> Measured:
+    def look(self, rows: slice) -> Measured:
         """Of any rows, alone."""
         chosen = self.settings
 
@@ -145,7 +146,7 @@ class Pictures:
     def _estimate_strengths(self) -> None:
         """From about ``SAMPLE`` pixels, of rows from top to bottom."""
         step = max(self.height * self.width // SAMPLE, 1)
-        found, self.reason["strengths"] = relative_strengths(self._look(slice(0, self.height, step)), self.lights)
+        found, self.reason["strengths"] = relative_strengths(self.look(slice(0, self.height, step)), self.lights)
         self.lights = self.lights if found is None else self.lights * found[:, None]
 
 
@@ -188,7 +189,6 @@ def assemble(measured: Measured, lights: Tensor, solved: Solved) -> Surface:
         "normals": torch.where(mask, scaled / length, 0.0).T,
         "albedo": _albedo(measured.grey.flatten(1), predicted, length, weights),
         "mask": mask,
-        "trust": trust(residual, used, condition) * mask,
         "residual": residual,
         "used": used,
         "condition": condition,
@@ -203,16 +203,6 @@ def _albedo(grey: Tensor, predicted: Tensor, length: Tensor, weights: Tensor) ->
     return torch.where(under > 0, length * over / under, 0.0)
 
 
-def trust(residual: Tensor, used: Tensor, condition: Tensor) -> Tensor:
-    """How far each pixel can be believed, 0..1 [N].
-
-    The residual (1 at none, 1/e at 8 % of the albedo) times the spread of the lights used, relative to all of them.
-    Three lights fit anything, so their residual says nothing: such pixels get at most 0.4.
-    """
-    most = (0.4 + 0.6 * (used - 3)).clamp(0, 1)
-    return torch.minimum((-residual / 0.08).exp() * condition.sqrt(), most)
-
-
 def blank(height: int, width: int, reason: dict[str, str]) -> Surface:
     """No surface anywhere."""
 
@@ -220,7 +210,7 @@ def blank(height: int, width: int, reason: dict[str, str]) -> Surface:
         return np.zeros((height, width), np.float32)
 
     normals, mask = np.zeros((height, width, 3), np.float32), np.zeros((height, width), bool)
-    return Surface(normals, plane(), mask, plane(), plane(), plane(), plane(), reason)
+    return Surface(normals, plane(), mask, plane(), plane(), plane(), reason)
 
 
 def put(tile: Surface, surface: Surface, where: slice | NDArray[np.bool_]) -> None:
