@@ -75,8 +75,9 @@ def stereo(
     Example: casfne stereo ../shared/data/yale_b/yaleB01 --out out/yaleB01 --held-out 16
     """
     from casfne.stereo.captures import open_capture
-    from casfne.stereo.face import held_out_error, solve_capture
+    from casfne.stereo.face import held_out_error
     from casfne.stereo.output import describe, write_solution
+    from casfne.stereo.solution import solve_capture
     from casfne.stereo.surface import Settings
 
     taken = open_capture(capture, light_distance)

@@ -36,7 +36,8 @@ def solve(capture, *_, delay=0.0):
     """In place of stereo: a ball, as bright as the capture's first picture."""
     time.sleep(delay)
     n, mask = sphere(capture.images.shape[1])
-    return SimpleNamespace(normals=n, albedo=capture.grey[0], mask=mask, trust=mask * np.float32(0.5))
+    surface = SimpleNamespace(normals=n, albedo=capture.grey[0], mask=mask, reason={})
+    return SimpleNamespace(capture=capture, surface=surface, trust=mask * np.float32(0.5))
 
 
 @pytest.fixture
@@ -111,7 +112,9 @@ def test_a_session_that_cannot_be_used_leaves_no_archive(ball, monkeypatch, tmp_
     folder = tree(tmp_path / "in", 1, 1) / "0001" / "2020-01-01_03-04-05"
 
     def dark(capture, *_):
-        return SimpleNamespace(**(vars(solve(capture)) | {"mask": np.zeros((64, 64), bool)}))
+        found = solve(capture)
+        found.surface.mask[:] = False
+        return found
 
     with monkeypatch.context() as patched, pytest.raises(InputError, match="no face pixel"):
         patched.setattr(photoface, "solve_capture", dark)

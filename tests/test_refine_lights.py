@@ -12,8 +12,8 @@ from casfne.errors import InputError
 from casfne.images import to_uint8
 from casfne.normals import angle_deg, direction_from_zenith, normalise
 from casfne.stereo.captures import Capture, open_capture
-from casfne.stereo.face import solve_capture
 from casfne.stereo.refine_lights import LEAST_LIGHTS, curl_form, factorise, refine_lights
+from casfne.stereo.solution import solve_capture
 from casfne.stereo.solvers.base import Rays
 from casfne.stereo.solvers.least_squares import masked, trimmed
 from casfne.stereo.surface import Settings

@@ -6,7 +6,8 @@ import pytest
 from casfne.images import to_uint8
 from casfne.normals import direction, recognise_frame
 from casfne.stereo.captures import Capture, open_capture
-from casfne.stereo.face import face_region, held_out_error, solve_capture
+from casfne.stereo.face import face_region, held_out_error
+from casfne.stereo.solution import solve_capture
 from casfne.stereo.surface import Settings, predict
 
 POINTS = np.array(

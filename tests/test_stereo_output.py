@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from test_near import LAMPS, VIEW, shot
 
 from casfne.images import read_image, to_uint8
-from casfne.normals import direction
+from casfne.normals import direction, normalise
 from casfne.stereo.captures import Capture
-from casfne.stereo.face import solve_capture
 from casfne.stereo.integrate import Integrability
-from casfne.stereo.output import MOST_SHOWN, balance, describe, figure, write_solution
+from casfne.stereo.near import EYES_APART_M
+from casfne.stereo.output import MOST_SHOWN, balance, describe, figure, rendered, write_solution
 from casfne.stereo.registration import Registration
+from casfne.stereo.solution import solve_capture
 from casfne.stereo.surface import predict
 
 
@@ -26,7 +28,7 @@ def solved(ball, four_lights):
 def test_files_come_back(solved, tmp_path):
     write_solution(tmp_path, solved, describe(solved))
     assert np.array_equal(np.load(tmp_path / "depth.npy"), solved.depth, equal_nan=True)
-    assert np.array_equal(np.load(tmp_path / "trust.npy"), solved.surface.trust)
+    assert np.array_equal(np.load(tmp_path / "trust.npy"), solved.trust)
     assert read_image(tmp_path / "albedo.png").shape == (96, 96, 3)
     assert (tmp_path / "figure.png").is_file() and (tmp_path / "summary.json").is_file()
 
@@ -62,3 +64,30 @@ def test_a_figure_shows_few_of_many_lights(ball):
     made = figure(solve_capture(taken))
     assert made.dtype == np.uint8 and made.shape[2] == 3
     assert made.shape[1] < (MOST_SHOWN + 1) * 100
+
+
+def test_far_light_is_rendered_again(solved):
+    captured = solved.capture.linear(slice(None))[..., 0]
+    inside = solved.surface.mask & (captured > 0.05).all(0)
+    for number in range(4):
+        assert np.abs(rendered(solved, number) - captured[number])[inside].max() < 0.02
+
+
+def test_near_light_is_rendered_again_from_where_pixels_are():
+    rays, _, mask, _ = shot(LAMPS)
+    images = np.zeros((len(LAMPS), *mask.shape), np.float32)
+    images[:, mask] = rays.signal.numpy()
+    points = np.repeat([[VIEW.x, VIEW.y]], 11, 0)
+    half = 0.5 * EYES_APART_M / VIEW.pixel_m
+    points[[0, 1], 0] -= half
+    points[[3, 4], 0] += half
+    points[2, 1], points[10, 1] = VIEW.y - 0.06 / VIEW.pixel_m, VIEW.y + 0.1 / VIEW.pixel_m
+    taken = Capture("face", to_uint8(images)[..., None], normalise(LAMPS), points=points, positions=LAMPS)
+    found = solve_capture(taken)
+    assert "none moved" in found.surface.reason["registration"]  # it has nothing but shading, which misleads
+    lit = found.surface.mask & (images > 0.05).all(0)
+    assert lit.sum() > 1000
+    far = replace(found, place=None)
+    for number in range(4):
+        near_error, far_error = (np.abs(rendered(s, number) - images[number])[lit].mean() for s in (found, far))
+        assert near_error < 0.01 and near_error < 0.5 * far_error

@@ -16,7 +16,7 @@ from benchmarks.photometric.sessions import FAR_M, Session, session, studio
 from casfne.errors import guard
 from casfne.files import write_text
 from casfne.normals import angle_deg
-from casfne.stereo.face import solve_capture
+from casfne.stereo.solution import solve_capture
 from casfne.stereo.solvers.registry import SOLVERS
 from casfne.stereo.surface import Settings, Surface, solve
 

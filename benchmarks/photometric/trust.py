@@ -16,7 +16,7 @@ from rich.table import Table
 from benchmarks.photometric.sessions import Session, studio, varied
 from casfne.errors import guard
 from casfne.normals import angle_deg
-from casfne.stereo.face import solve_capture
+from casfne.stereo.solution import solve_capture
 from casfne.stereo.trust import FITTED, LEAST_LIGHTS, WITHIN_DEG, Coefficients, Features, columns, trust
 
 FIT_SEED, FIT_COUNT = 7000, 60

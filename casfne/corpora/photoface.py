@@ -15,9 +15,9 @@ from casfne.normals import angle_deg, normalise
 from casfne.provenance import code_version, file_sha256, fingerprint
 from casfne.stereo import surface as stereo
 from casfne.stereo.authors import compare, compare_albedo
-from casfne.stereo.captures import Capture
-from casfne.stereo.face import Solution, solve_capture
+from casfne.stereo.captures import NOTES, Capture
 from casfne.stereo.photoface import ATTRIBUTE_NAMES, FILES, five_points, read_photoface
+from casfne.stereo.solution import Solution, solve_capture
 
 CODE = ("stereo", "corpora/photoface.py", "corpora/samples.py", "images.py", "normals.py")  # what decides an archive
 
@@ -48,14 +48,14 @@ def prepare_session(folder: Path, out: Path, truth: Path | None, settings: Setti
     if not maps["mask"].any():
         raise InputError(f"{folder}: no face pixel is lit by three lights")
     archive = f"{capture.name}.npz"
-    common = describe(capture, maps) | {"archive": archive}
+    common = describe(solution, maps) | {"archive": archive}
     if capture.authors_normals is not None:
         common |= compare(capture.authors_normals, surface.normals, surface.mask)
     if capture.authors_albedo is not None:
         common |= compare_albedo(capture.authors_albedo, surface.albedo, surface.mask)
     if truth is not None and truth.is_file():
         common |= error_against(truth, solution)
-    rows = [common | _light_row(solution.capture, i, int(light)) for i, light in enumerate(solution.numbers)]
+    rows = [common | _light_row(capture, light) for light in range(len(capture.lights))]
     write_archive(out / archive, images, maps, record=Record(made_of, rows, time.perf_counter() - start))
     return rows
 
@@ -90,8 +90,11 @@ def _crop_image(capture: Capture, light: int, crop: Crop) -> NDArray[np.uint8]:
     return to_uint8(linear_to_srgb(crop.apply(np.broadcast_to(linear, (height, width, 3)).copy())))
 
 
-def describe(capture: Capture, maps: dict[str, NDArray]) -> dict[str, Any]:
-    """What the index says of a session: who, when, how much of the crop is face, how far it is trusted."""
+def describe(solution: Solution, maps: dict[str, NDArray]) -> dict[str, Any]:
+    """What the index says of a session: who, when, how much of the crop is face, how far it is trusted; its notes also
+    say what could not be done."""
+    capture, reasons = solution.capture, solution.surface.reason
+    notes = [capture.attributes.get(NOTES), *(f"{what}: {why}" for what, why in reasons.items())]
     subject, session = capture.name.split("_", 1)
     mask = maps["mask"]
     return {
@@ -100,15 +103,16 @@ def describe(capture: Capture, maps: dict[str, NDArray]) -> dict[str, Any]:
         "source": "photoface",
         "coverage": float(mask.sum() / SIZE**2),
         "mean_trust": float(maps["trust"][mask].mean()),
-    } | {name: capture.attributes.get(name) for name in ATTRIBUTE_NAMES}
+        **{name: capture.attributes.get(name) for name in ATTRIBUTE_NAMES},
+        NOTES: "; ".join(note for note in notes if note) or None,
+    }
 
 
-def _light_row(capture: Capture, image: int, light: int) -> dict[str, Any]:
-    """image: its number in the archive; light: in the session, of which a picture may have been left out."""
-    x, y, z = (float(v) for v in capture.lights[image])
+def _light_row(capture: Capture, light: int) -> dict[str, Any]:
+    x, y, z = (float(v) for v in capture.lights[light])
     return {
         "sample_id": f"{capture.name}_im{light}",
-        "light": image,
+        "light": light,
         "light_azimuth_deg": float(np.degrees(np.arctan2(x, z))),
         "light_elevation_deg": float(np.degrees(np.arcsin(y))),
     }

@@ -7,15 +7,17 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from casfne.files import write_array, write_text
 from casfne.images import grey_to_rgb, grid, linear_to_srgb, shade, to_uint8, write_image
 from casfne.normals import direction, encode, recognise_frame
 from casfne.stereo.captures import Capture
-from casfne.stereo.face import Solution
 from casfne.stereo.integrate import Integrability, normals_of
+from casfne.stereo.near import near_lights
 from casfne.stereo.registration import Registration
+from casfne.stereo.solution import Solution
 from casfne.stereo.surface import Surface, predict
 
 Floats = NDArray[np.float32]
@@ -92,16 +94,15 @@ def figure(solution: Solution) -> Picture:
 
     Rows: the captured pictures; the same re-rendered from normals and albedo; their difference, black where there is
     none and white from a quarter of full scale; then normals, albedo, trust and the depth's shading. Of more than
-    ``MOST_SHOWN`` lights, some spread evenly over them. Lamps count as far.
+    ``MOST_SHOWN`` lights, some spread evenly over them.
     """
     capture, surface = solution.capture, solution.surface
     count = len(capture.lights)
     shown = np.unique(np.linspace(0, count - 1, min(count, MOST_SHOWN)).round().astype(int))
-    scaled = surface.normals * (surface.albedo * surface.mask)[..., None]
     rows: list[list[Picture]] = [[], [], []]
     for number in shown:
         linear = capture.linear(lights=slice(number, number + 1))[0].mean(-1)
-        again = predict(scaled, capture.lights[number : number + 1])[0]
+        again = rendered(solution, number)
         difference = np.abs(linear - again) * surface.mask * DIFFERENCE
         for row, values in zip(rows, (linear, again, difference), strict=True):
             row.append(_small(grey_to_rgb(linear_to_srgb(values))))
@@ -111,6 +112,17 @@ def figure(solution: Solution) -> Picture:
     above = grid([row + [blank] * (width - len(shown)) for row in rows], _titles(shown, capture, width))
     below = grid([results + [blank] * (width - len(results))], names + [""] * (width - len(names)))
     return np.concatenate([above, below])
+
+
+def rendered(solution: Solution, number: int) -> Floats:
+    """What light ``number`` makes of the surface, float32 [H, W], linear; 0 off the mask."""
+    capture, surface, one = solution.capture, solution.surface, slice(number, number + 1)
+    scaled = surface.normals * (surface.albedo * surface.mask)[..., None]
+    if solution.place is None or capture.positions is None:
+        return np.asarray(predict(scaled, capture.lights[one])[0], np.float32)
+    place = torch.from_numpy(solution.place.reshape(3, -1))
+    towards = near_lights(torch.from_numpy(capture.positions[one]), place)[0].numpy().reshape(3, *surface.mask.shape)
+    return np.maximum((np.moveaxis(scaled, -1, 0) * towards).sum(0), 0)
 
 
 def _results(solution: Solution) -> tuple[list[Picture], list[str]]:

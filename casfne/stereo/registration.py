@@ -97,20 +97,13 @@ def register_capture(capture: Capture, region: Mask) -> Registration:
 
 
 def undo(capture: Capture, found: Registration) -> tuple[Capture, dict[str, str]]:
-    """The capture with its pictures moved back, and what was left out or not done, and why.
+    """The capture with its pictures moved back, and what was not done, and why.
 
-    A picture whose shift is not sure is left out where three sure ones remain. Otherwise nothing is moved: half a
-    registration is worse than none.
+    Shifts are found together, so one that is not sure casts doubt on all: then nothing is moved.
     """
-    if found.sure.sum() < 3:
-        why = f"{found.sure.sum()} pictures are sure, 3 are needed: none moved"
-        return capture, found.reason | {"registration": why}
-    moved = align(capture.images, found.shifts, capture.white)
-    if found.sure.all():
-        return replace(capture, images=moved), found.reason
-    positions = None if capture.positions is None else capture.positions[found.sure]
-    kept = replace(capture, images=moved[found.sure], lights=capture.lights[found.sure], positions=positions)
-    return kept, {name: f"{why}: left out" for name, why in found.reason.items()}
+    if not found.sure.all():
+        return capture, found.reason | {"registration": "none moved"}
+    return replace(capture, images=align(capture.images, found.shifts, capture.white)), {}
 
 
 def align(images: NDArray, shifts: Floats, white: float) -> NDArray:

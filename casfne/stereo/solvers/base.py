@@ -35,8 +35,8 @@ class Rays:
         """Whether all pixels have the same lights."""
         return self.lights.ndim == 2
 
-    def part(self, where: slice) -> "Rays":
-        """Some of the pixels."""
+    def part(self, where: slice | Tensor) -> "Rays":
+        """Some of the pixels: a slice, or their numbers."""
         lights = self.lights if self.shared else self.lights[:, :, where]
         at_edge = None if self.at_edge is None else self.at_edge[:, where]
         return Rays(self.signal[:, where], lights, self.usable[:, where], at_edge)
