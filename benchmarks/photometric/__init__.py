@@ -1,1 +1,1 @@
-"""How far photometric stereo can be believed, on simulated people; commands of their own, not part of `make bench`."""
+"""How far photometric stereo can be believed: tables, made by `python -m benchmarks.photometric`."""

@@ -1,21 +1,17 @@
-"""How well shifts between flashes are found: `python -m benchmarks.photometric.registration`.
-
-Errors in pixels of shifts that are sure, and mean angles to the truth of plain least squares on the pictures as they
-were taken, moved back by what was found, and moved back by the truth.
-"""
+"""How well shifts between flashes are found, on simulated people."""
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.photometric.sessions import Session, session, studio
 from benchmarks.photometric.solvers import CASES, PEOPLE, SEED
-from casfne.errors import guard
 from casfne.normals import angle_deg
 from casfne.stereo.registration import align, register_capture
 from casfne.stereo.surface import Settings, solve_images
 
 PLAIN = Settings(solver="least-squares")
+TITLE = "Registration"
+TEXT = """The same people. Errors in pixels of the shifts that are sure, and mean angles to the truth, in degrees, of
+plain least squares on the pictures as they were taken, moved back by what was found, and moved back by the truth."""
 
 
 def normal_error(taken: Session, shifts: np.ndarray) -> float:
@@ -25,11 +21,10 @@ def normal_error(taken: Session, shifts: np.ndarray) -> float:
     return float(angle_deg(surface.normals, taken.normal)[surface.mask & taken.face].mean())
 
 
-@guard
-def main() -> None:
-    """Print the table."""
+def table() -> list[list[str]]:
+    """Rows of cells, the first the heads."""
     place = studio()
-    table = Table("disturbance", "sure", "mean px", "max px", "as taken, deg", "found, deg", "truth, deg")
+    lines = [["disturbance", "sure", "mean error", "largest", "as taken", "moved by what was found", "by the truth"]]
     for name, changes in CASES.items():
         sessions = [session(place, SEED, i, changes) for i in range(PEOPLE)]
         found = [register_capture(s.capture, s.face) for s in sessions]
@@ -38,9 +33,5 @@ def main() -> None:
         errors = np.concatenate([np.linalg.norm(f.shifts - s.moved, axis=1)[1:] for s, f in pairs])[sure]
         size = [f"{errors.mean():.3f}", f"{errors.max():.3f}"] if errors.size else ["-", "-"]
         angles = [(normal_error(s, s.moved * 0), normal_error(s, f.shifts), normal_error(s, s.moved)) for s, f in pairs]
-        table.add_row(name, f"{sure.mean():.0%}", *size, *(f"{a:.2f}" for a in np.mean(angles, 0)))
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    main()
+        lines.append([name, f"{sure.mean():.0%}", *size, *(f"{a:.2f}" for a in np.mean(angles, 0))])
+    return lines

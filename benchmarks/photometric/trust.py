@@ -1,26 +1,24 @@
 """Is trust p right for a share p of pixels?
 
-`python -m benchmarks.photometric.trust` prints the calibration curve on people and disturbances that the fit has not
-seen, and the expected calibration error; `--fit` fits the coefficients on other people first and prints them as
-casfne/stereo/trust.py wants them.
+`python -m benchmarks.photometric.trust` fits the coefficients on people of their own and prints them.
 """
 
-import argparse
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.photometric.sessions import Session, studio, varied
-from casfne.errors import guard
 from casfne.normals import angle_deg
 from casfne.stereo.solution import solve_capture
 from casfne.stereo.trust import FITTED, LEAST_LIGHTS, WITHIN_DEG, Coefficients, Features, columns, trust
 
 FIT_SEED, FIT_COUNT = 7000, 60
 SEED, COUNT = 9000, 40
+TITLE = "Trust"
+TEXT = f"""Pixels of {COUNT} other people, under all kinds of disturbance at once, by their trust: its mean, and the
+share that is within {WITHIN_DEG:g} degrees of the truth. The coefficients were fitted on {FIT_COUNT} people that are
+not among them (`python -m benchmarks.photometric.trust`)."""
 EACH = 3000  # pixels of a session: neighbours tell the same
 BINS = np.linspace(0, 1, 11)
 RIDGE = 1.0  # of the weights: as much as one pixel's doubt
@@ -90,22 +88,20 @@ def calibration_error(rows: Sequence[tuple[float, float, int]]) -> float:
     return sum(abs(said - share) * n for said, share, n in rows) / sum(n for _, _, n in rows)
 
 
-@guard
-def main() -> None:
-    """Print the curve; with --fit, the coefficients first."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fit", action="store_true")
-    fitted: Sequence[Coefficients] = FITTED
-    if parser.parse_args().fit:
-        fitted = fit(*gathered(FIT_SEED, FIT_COUNT))
-        print("FITTED = (", *(f"    {one}," for one in fitted), ")", sep="\n")
+def table(fitted: Sequence[Coefficients] = FITTED) -> list[list[str]]:
+    """Rows of cells, the first the heads; the last the calibration error."""
     features, good = gathered(SEED, COUNT)
     rows = curve(trust(features, fitted), good)
-    table = Table("mean trust", f"share within {WITHIN_DEG:g} degrees", "pixels")
-    for said, share, n in rows:
-        table.add_row(f"{said:.3f}", f"{share:.3f}", f"{n:,}")
-    Console().print(table)
-    print(f"expected calibration error {calibration_error(rows):.3f}, of {len(good):,} pixels of {COUNT} people")
+    lines = [["mean trust", f"share within {WITHIN_DEG:g} degrees", "pixels"]]
+    lines += [[f"{said:.3f}", f"{share:.3f}", f"{n:,}"] for said, share, n in rows]
+    return [*lines, ["mean difference", f"{calibration_error(rows):.3f}", f"{len(good):,}"]]
+
+
+def main() -> None:
+    """Print the coefficients anew, as casfne/stereo/trust.py wants them, and their curve."""
+    fitted = fit(*gathered(FIT_SEED, FIT_COUNT))
+    print("FITTED = (", *(f"    {one}," for one in fitted), ")", sep="\n")
+    print(*table(fitted), sep="\n")
 
 
 if __name__ == "__main__":

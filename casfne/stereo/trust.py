@@ -4,8 +4,8 @@ Logistic regression on a few quantities that stereo measures on its way; every o
 whatever a fit says. Where fewer than four lights are usable the residual says nothing, since three fit anything: such
 pixels have coefficients of their own, without it.
 
-`python -m benchmarks.photometric.trust` shows on simulated people how well that holds (the share is off by 0.008 in the
-mean); with --fit it prints ``FITTED`` anew, from other people.
+`python -m benchmarks.photometric.trust` fits ``FITTED`` anew; benchmarks/photometric/results.md shows how well that
+holds on people that the fit has not seen.
 """
 
 from collections.abc import Sequence
