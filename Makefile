@@ -38,6 +38,8 @@ pictures: install  ## the README's pictures, from what `make repro` made, and th
 	mkdir -p docs
 	cp data/evaluation/error_maps.png data/report/frame.png docs/
 	casfne studio sheet --count 48 --seed 7 --out docs/studio.jpg
+	casfne stereo data/captures/photoface/0001/2008-03-03_09-06-37 --out out/stereo --light-distance 1.5
+	cp out/stereo/figure.png docs/stereo.png
 
 lock: install    ## resolve pyproject.toml again into requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.photometric.trust import calibration_error, curve, fit
+from casfne.stereo.captures import Capture
+from casfne.stereo.registration import Registration
 from casfne.stereo.surface import Pictures, Settings, predict, solve_images
-from casfne.stereo.trust import FITTED, Features, curl, features_of, trust
+from casfne.stereo.trust import FITTED, Features, curl, features_of, slip_of, trust
 
 GOOD = {
     "residual": 0.005,
@@ -18,6 +20,8 @@ GOOD = {
     "facing": 1.0,
     "brightness": 0.6,
     "curl": 0.01,
+    "slip": 0.0,
+    "highlight": 0.0,
 }
 WORSE = {
     "residual": 0.2,
@@ -27,6 +31,8 @@ WORSE = {
     "facing": 0.3,
     "brightness": 0.02,
     "curl": 1.0,
+    "slip": 0.5,
+    "highlight": 0.5,
 }
 
 
@@ -90,3 +96,15 @@ def test_a_balls_normals_have_no_curl_and_noise_has(ball):
     assert curl(n, inside).max() < 0.02
     noisy = n + np.random.default_rng(1).normal(0, 0.1, n.shape).astype(np.float32)
     assert curl(noisy, inside)[inside].mean() > 0.05
+
+
+def test_detail_slips_where_pictures_moved_or_may_have(four_lights):
+    images = np.full((4, 40, 40, 1), 120, np.uint8)
+    images[:, :, 20:] = 60
+    taken, sure = Capture("step", images, four_lights), np.ones(4, bool)
+    shifts = np.float32([[0, 0], [0, 0], [0.6, 0], [0, 0]])
+    still = slip_of(taken, Registration(shifts * 0, np.zeros(4, np.float32), sure), moved=True)
+    moved = slip_of(taken, Registration(shifts, np.full(4, 0.05, np.float32), sure), moved=True)
+    unknown = slip_of(taken, Registration(shifts * 0, np.full(4, np.inf, np.float32), ~sure), moved=False)
+    assert not still.any() and moved[20, 19] > 0.05 and unknown[20, 19] > 0.05
+    assert max(moved[20, 5], unknown[20, 5], unknown[20, 35]) < 0.001

@@ -18,7 +18,7 @@ from casfne.stereo.face import face_region
 FACEKIT = Path(__file__).resolve().parents[3] / "shared" / "data" / "facekit" / "facekit.npz"
 FAR_M = 1000.0
 PLAIN = photoface.Rig(
-    height=256, width=256, max_yaw_deg=15, max_pitch_deg=8, noise=0, gloss=0, ambient=0, light_distance=FAR_M, motion=0
+    height=480, width=640, max_yaw_deg=15, max_pitch_deg=8, noise=0, gloss=0, ambient=0, light_distance=FAR_M, motion=0
 )
 
 

@@ -19,12 +19,14 @@ CASES: dict[str, dict[str, float]] = {
     "ambient 0.05": {"ambient": 0.05},
     "lamps at 1 m": {"light_distance": 1.0},
     "motion 0.7 px": {"motion": 0.7},
-    "all": {"noise": 0.005, "gloss": 1.0, "ambient": 0.02, "light_distance": 1.2, "motion": 0.7},
+    "all": {"noise": 0.004, "gloss": 1.0, "ambient": 0.02, "light_distance": 1.5, "motion": 0.4},
+    "all, more": {"noise": 0.005, "gloss": 1.0, "ambient": 0.02, "light_distance": 1.2, "motion": 0.7},
 }
 TITLE = "Solver by disturbance"
 TEXT = f"""Simulated people ({PEOPLE}, with hair, glasses, hats and hands, which cast shadows) before {LIGHTS} lights,
-256x256 pixels, lamps {FAR_M:g} m away where nothing else is said; motion is the standard deviation of each of x and y,
-so heads move by up to 2 pixels. In each cell: mean angle to the truth in degrees over the solved part of the face, and
+640x480 pixels, lamps {FAR_M:g} m away where nothing else is said; motion is the standard deviation of x and of y from
+one flash to the next, so with 0.4 heads move by up to 2 pixels, with 0.7 by up to 3.3. "All" has the noise, gloss, room
+light and lamps of params.yaml. In each cell: mean angle to the truth in degrees over the solved part of the face, and
 the share of the face that this is. Solvers see pictures as they were taken and lamps as if far; the default is what
 `casfne stereo` and `prepare` do: register, then `selective` under lamps where they are."""
 

@@ -13,7 +13,7 @@ from casfne.normals import angle_deg
 from casfne.stereo.solution import solve_capture
 from casfne.stereo.trust import FITTED, LEAST_LIGHTS, WITHIN_DEG, Coefficients, Features, columns, trust
 
-FIT_SEED, FIT_COUNT = 7000, 60
+FIT_SEED, FIT_COUNT = 7000, 80
 SEED, COUNT = 9000, 40
 TITLE = "Trust"
 TEXT = f"""Pixels of {COUNT} other people, under all kinds of disturbance at once, by their trust: its mean, and the

@@ -16,7 +16,7 @@ from casfne.stereo.registration import FEWEST, MOST, Registration, register_capt
 from casfne.stereo.solvers.least_squares import masked
 from casfne.stereo.solvers.registry import solver_of
 from casfne.stereo.surface import Pictures, Settings, Surface, assemble, blank, put, solve
-from casfne.stereo.trust import Features, features_of, trust
+from casfne.stereo.trust import Features, features_of, slip_of, trust
 
 Floats = NDArray[np.float32]
 
@@ -51,15 +51,16 @@ def solve_capture(capture: Capture, settings: Settings | None = None) -> Solutio
     settings, points = settings or Settings(), capture.points
     height, width = capture.images.shape[1:3]
     region = np.ones((height, width), bool) if points is None else face_region(points, height, width)
-    registration, reason = None, dict[str, str]()
+    registration, slip, reason = None, None, dict[str, str]()
     if points is not None and FEWEST <= len(capture.lights) <= MOST:
         registration = register_capture(capture, region)
         capture, reason = _moved_back(capture, registration, settings, region)
+        slip = slip_of(capture, registration, moved=not reason)
     capture, settings, taken = _with_its_lights(capture, settings, region)
     pictures = Pictures.of(capture, settings)
     near = _solve_near(capture, pictures, region) if capture.positions is not None else None
     surface = near[0] if near else _solve_far(capture, settings, region)
-    features = features_of(pictures, surface, near[1] if near else None)
+    features = features_of(pictures, surface, near[1] if near else None, slip)
     if not surface.mask.any():
         taken = taken | {"mask": _why_empty(features, region)}
     relative = poisson(surface.normals, surface.mask)

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from casfne.normals import angle_deg, normalise
+from casfne.stereo.captures import Capture
 from casfne.stereo.near import NearLamps
+from casfne.stereo.registration import STILL, Registration
 from casfne.stereo.solvers import registry
 from casfne.stereo.solvers.base import Rays
 from casfne.stereo.surface import Pictures, Surface
@@ -27,6 +29,7 @@ Floats = NDArray[np.float32]
 WITHIN_DEG = 5.0  # of the truth: what trust is the chance of
 LEAST_LIGHTS = 4  # usable; with fewer the residual is no evidence
 COMPARED = ("least-squares", "masked", "cauchy")  # solvers whose normals are asked to agree, those that can run
+UNKNOWN = 1.0  # pixels that a face may have moved by where nothing tells
 FAR = 6.0  # pixels from a shadow's edge at which it does not matter any more
 
 
@@ -35,7 +38,9 @@ class Features:
     """What speaks against a pixel, float32 [H, W] each. ``residual``: relative to the albedo; ``condition``: smallest
     over largest eigenvalue of the lights used, relative to all; ``usable``: number of usable lights; ``disagreement``:
     largest angle between solvers' normals, degrees; ``edge``: pixels to the nearest edge of a shadow; ``facing``: n.z;
-    ``brightness``: of the brightest picture, 0..1; ``curl``: depth gained round four pixels, in pixels.
+    ``brightness``: of the brightest picture, 0..1; ``curl``: depth gained round four pixels, in pixels; ``slip``: by
+    what share of its brightness a pixel may be off because the face has moved between the pictures, see `slip_of`;
+    ``highlight``: the largest share of a usable light's brightness that was taken off as highlight.
     """
 
     residual: Floats
@@ -46,6 +51,8 @@ class Features:
     facing: Floats
     brightness: Floats
     curl: Floats
+    slip: Floats
+    highlight: Floats
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,10 @@ class Coefficients:
     weights: tuple[float, ...]
 
 
-# residual, condition, disagreement, edge, facing, darkness, curl; the first for four usable lights or more
+# residual, condition, disagreement, edge, facing, darkness, curl, slip, highlight; the first for four lights
 FITTED = (
-    Coefficients(bias=5.984, weights=(-2.943, -1.464, -0.081, -0.426, 0.0, -8.437, -1.741)),
-    Coefficients(bias=4.962, weights=(0.0, -1.167, -0.582, -1.545, -0.182, -6.723, -0.556)),
+    Coefficients(bias=6.822, weights=(-2.289, -1.517, 0.0, -0.125, -0.542, -7.603, -1.69, -0.742, -0.626)),
+    Coefficients(bias=4.554, weights=(0.0, -1.129, -0.116, -0.522, -0.206, -5.545, -0.612, -0.399, -1.275)),
 )
 
 
@@ -75,7 +82,7 @@ def trust(features: Features, fitted: Sequence[Coefficients] = FITTED) -> Floats
 
 
 def columns(features: Features) -> NDArray[np.float64]:
-    """What the regression sees, [7, H, W]: 0 for a flawless pixel, of the order of 1 for a doubtful one, more for a
+    """What the regression sees, [9, H, W]: 0 for a flawless pixel, of the order of 1 for a doubtful one, more for a
     bad one."""
     with np.errstate(invalid="ignore", divide="ignore"):
         rows = (
@@ -86,12 +93,17 @@ def columns(features: Features) -> NDArray[np.float64]:
             1 / np.clip(features.facing, 0.1, 1) - 1,
             np.log1p(0.05 / np.maximum(features.brightness, 1e-4)),
             np.log1p(features.curl / 0.1),
+            np.log1p(features.slip / 0.02),
+            np.log1p(features.highlight / 0.05),
         )
     return np.stack([np.asarray(row, np.float64) for row in rows])
 
 
-def features_of(pictures: Pictures, surface: Surface, lamps: NearLamps | None = None) -> Features:
-    """Those of ``surface``, solved from ``pictures``, under far lamps or near ones; tile by tile."""
+def features_of(
+    pictures: Pictures, surface: Surface, lamps: NearLamps | None = None, slip: Floats | None = None
+) -> Features:
+    """Those of ``surface``, solved from ``pictures``, under far lamps or near ones; tile by tile. ``slip`` [H, W]: of a
+    face that may have moved."""
     found = {f.name: np.zeros(surface.mask.shape, np.float32) for f in fields(Features)}
     shadowed = np.zeros(surface.mask.shape, bool)
     for rows in pictures.tiles():
@@ -100,13 +112,35 @@ def features_of(pictures: Pictures, surface: Surface, lamps: NearLamps | None = 
         lights = lamps.lights(rows) if lamps else pictures.lights
         found["usable"][rows] = measured.usable.sum(0).numpy()
         found["brightness"][rows] = measured.grey.amax(0).numpy()
+        shine = (measured.grey - measured.signal).abs() / (measured.grey + 0.02)
+        found["highlight"][rows] = (shine * measured.usable).amax(0).numpy()
         found["disagreement"][rows] = disagreement_deg(measured.rays(lights)).reshape(size)
         shadowed[rows] = measured.at_edge.any(0).numpy()
     found["residual"], found["condition"] = surface.residual, surface.condition
     found["facing"] = surface.normals[..., 2]
     found["edge"] = distance_from(shadowed)
     found["curl"] = curl(surface.normals, surface.mask)
+    found["slip"] = found["slip"] if slip is None else slip
     return Features(**found)
+
+
+def slip_of(capture: Capture, registration: Registration, moved: bool) -> Floats:
+    """By what share of its brightness each pixel [H, W] of the worst picture may be off through motion.
+
+    What pictures were ``moved`` back by is known but for its standard error, and interpolation has smoothed their
+    detail; of pictures that were not, nobody knows by how much they should be.
+    """
+    worst = np.zeros(capture.images.shape[1:3], np.float32)
+    still = np.linalg.norm(registration.shifts, axis=1) < STILL
+    for number in range(1, len(capture.images)):
+        grey = capture.linear(lights=slice(number, number + 1))[0].mean(-1)
+        smooth = cv2.GaussianBlur(grey, (0, 0), 1)
+        slope = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)) / 8
+        off = slope * (min(float(registration.doubt[number]), UNKNOWN) if moved else UNKNOWN)
+        if moved and not still[number]:
+            off = off + np.abs(cv2.Laplacian(smooth, cv2.CV_32F))
+        worst = np.maximum(worst, off / (cv2.GaussianBlur(grey, (0, 0), 2) + 0.02))
+    return worst
 
 
 def disagreement_deg(rays: Rays) -> Floats:

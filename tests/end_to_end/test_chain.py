@@ -29,6 +29,7 @@ from casfne.normals import angle_deg
 IDEAL = {"light_distance": 1000.0, "gloss": 0.0, "motion": 0.0}
 TINY = {
     "simulate": {"people": 4, "sessions": 1, "height": 240, "width": 320, "corpus_images": 2} | IDEAL,
+    "prepare": {"light_distance": None},
     "split": {"test_share": 0.25},
     "evaluate": {"figure_rows": 1},
 }
