@@ -281,15 +281,15 @@ def _read(labels: Path, columns: list[str] | None, where: list[str] | None) -> A
 
 def condition(text: str) -> tuple[str, str, Any]:
     """ "roughness_deg > 5" as ("roughness_deg", ">", 5.0); InputError for another form or an unknown column."""
-    from casfne import table
+    from casfne import schema
 
     found = re.fullmatch(r"\s*(\w+)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*", text)
     if not found:
         raise InputError(f"--where {text!r}: expected COLUMN OPERATOR VALUE, as in 'roughness_deg > 5'")
     column, operator, value = found.groups()
-    if column not in table.COLUMNS:
-        raise InputError(f"--where {text!r}: no column {column!r}, expected one of {', '.join(table.COLUMNS)}")
-    kind = str(table.COLUMNS[column][0])
+    if column not in schema.COLUMNS:
+        raise InputError(f"--where {text!r}: no column {column!r}, expected one of {', '.join(schema.COLUMNS)}")
+    kind = str(schema.COLUMNS[column][0])
     if kind == "string":
         if operator not in ("==", "!="):
             raise InputError(f"--where {text!r}: {column} is text, which compares by == or != alone")

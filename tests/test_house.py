@@ -11,17 +11,18 @@ from imports import closure, direct
 
 STAGES = ("simulate", "prepare", "split", "train", "evaluate", "label", "report")
 FILES = sorted((ROOT / "casfne").rglob("*.py"))
-LEAVES = ("normals", "config", "table", "provenance", "errors", "files", "images", "cluster", "console")
+LEAVES = ("normals", "config", "schema", "provenance", "errors", "files", "images", "cluster", "console", "sources")
 # part -> the parts that it may import besides itself, `errors` and `files`
 ALLOWED = {
     "capture": {"normals", "images"},
     "stereo": {"normals", "images"},
-    "corpora": {"cluster", "normals", "images", "provenance", "stereo"},
+    "corpora": {"cluster", "normals", "images", "provenance", "sources", "stereo"},
     "model": {"images", "normals", "provenance"},
     "training": {"config", "cluster", "provenance", "capture", "corpora", "model", "evaluation"},
     "evaluation": {"normals", "images", "corpora", "model"},
-    "labelling": {"cluster", "normals", "images", "corpora", "model", "table", "provenance"},
+    "labelling": {"cluster", "normals", "images", "corpora", "model", "schema", "table", "provenance", "sources"},
     "report": {"normals", "images", "corpora", "evaluation", "table"},
+    "table": {"schema", "sources"},
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 import ray
 from numpy.typing import NDArray
 
-from casfne import files, images, normals, table
+from casfne import files, images, normals, schema, table
 from casfne.cluster import connected
 from casfne.corpora.catalogue import open_inputs
 from casfne.corpora.record import Photo
@@ -134,7 +134,7 @@ def test_the_crop_transform_puts_points_back_on_the_photograph(tmp_path: Path) -
     np.testing.assert_allclose(np.reshape(row["crop_to_image"], (2, 3)) @ [x, y, 1], nose, atol=0.5)
     assert (row["source_height"], row["source_width"]) == (400, 300)
     assert row["confidence_deg"] == pytest.approx(1 + 2 * row["last_move_deg"])
-    assert set(row) == set(table.COLUMNS)
+    assert set(row) == set(schema.COLUMNS)
 
 
 def entries(count: int) -> list[steps.Face]:
@@ -228,7 +228,7 @@ def test_a_detector_model_that_cannot_be_used_is_refused_by_name(tmp_path: Path)
 def write_plan(out: Path, wanted: list[shards.Shard]) -> None:
     for shard in wanted:
         with files.atomic_open(out / shard.part) as file:
-            table.write(file, [], {"fingerprint": shard.fingerprint})
+            schema.write(file, [], {"fingerprint": shard.fingerprint})
 
 
 def test_shards_are_fixed_and_their_fingerprint_covers_what_decides_them(tmp_path: Path) -> None:
@@ -333,8 +333,8 @@ def test_every_image_of_a_mixed_folder_is_accounted_for(mixed) -> None:
 def test_runs_agree_in_every_column_but_the_time(mixed, tmp_path: Path) -> None:
     photos, first, _, _ = mixed
     run_fleet(photos, tmp_path / "second")
-    once, again = (table.read(out, list(table.COLUMNS)) for out in (first, tmp_path / "second"))
-    for column in set(table.COLUMNS) - {"seconds"}:
+    once, again = (table.read(out, list(schema.COLUMNS)) for out in (first, tmp_path / "second"))
+    for column in set(schema.COLUMNS) - {"seconds"}:
         assert once[column].map(repr).equals(again[column].map(repr)), column
     assert (first / "_summary.json").read_text() == (tmp_path / "second" / "_summary.json").read_text()
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from casfne import files, images, normals, table
+from casfne import files, images, normals, schema, table
 from casfne.normals import sphere
 
 
@@ -40,21 +40,21 @@ def labels(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("labels")
     for corpus, count in (("celeba", 150), ("ffhq", 5)):
         with files.atomic_open(out / f"corpus={corpus}" / "part-00000.parquet") as file:
-            table.write(file, rows(corpus, count), {"fingerprint": "abc"})
+            schema.write(file, rows(corpus, count), {"fingerprint": "abc"})
     (out / "_summary.json").write_text("{}")
     return out
 
 
 def test_the_file_says_what_its_pictures_mean(labels: Path) -> None:
-    said = table.metadata(labels / "corpus=ffhq" / "part-00000.parquet")
+    said = schema.metadata(labels / "corpus=ffhq" / "part-00000.parquet")
     assert said["frame"] == "opengl"
     assert said["fingerprint"] == "abc"
     features = json.loads(said["huggingface"])["info"]["features"]
     assert features["normal"] == features["mask"] == {"_type": "Image"}
     assert features["crop_to_image"] == {"_type": "Sequence", "feature": {"_type": "Value", "dtype": "float64"}}
-    assert list(features) == [name for name in table.COLUMNS if name != "corpus"]
-    schema = pq.read_schema(labels / "corpus=ffhq" / "part-00000.parquet")
-    assert all(schema.field(name).metadata[b"description"] for name in features)
+    assert list(features) == [name for name in schema.COLUMNS if name != "corpus"]
+    written = pq.read_schema(labels / "corpus=ffhq" / "part-00000.parquet")
+    assert all(written.field(name).metadata[b"description"] for name in features)
 
 
 def test_row_groups_are_small_and_pictures_are_stored_plain(labels: Path) -> None:
@@ -73,7 +73,7 @@ def test_row_groups_are_small_and_pictures_are_stored_plain(labels: Path) -> Non
 def test_the_stated_encoding_error_is_the_measured_one() -> None:
     n = normals.normalise(np.random.default_rng(0).normal(size=(200_000, 3)))
     error = normals.angle_deg(normals.decode(normals.encode(n)), n)
-    stated = json.loads(table.METADATA["encoding_error_deg"])
+    stated = json.loads(schema.METADATA["encoding_error_deg"])
     assert error.mean() == pytest.approx(stated["mean"], abs=0.01)
     assert error.max() <= stated["max"]
 
@@ -81,7 +81,7 @@ def test_the_stated_encoding_error_is_the_measured_one() -> None:
 def test_reading_leaves_pictures_out_and_filters(labels: Path) -> None:
     frame = table.read(labels)
     assert len(frame) == 155
-    assert not set(table.PICTURES) & set(frame)
+    assert not set(schema.PICTURES) & set(frame)
     assert set(frame["corpus"]) == {"celeba", "ffhq"}
     sure = table.read(labels, ["image_id"], [("confidence_deg", "<", 2), ("corpus", "==", "ffhq")])
     assert list(sure["image_id"]) == ["000", "001"]

@@ -22,7 +22,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from casfne import files, table
+from casfne import files, schema
 from casfne.cluster import connected
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
@@ -269,7 +269,7 @@ def _write(block: pa.Table, job: _Job) -> pa.Table:
     try:
         rows = [steps.to_row(labelled, job.identity) for labelled in _payload(block)]
         with files.atomic_open(job.out / part) as file:
-            table.write(file, rows, {"fingerprint": mark})
+            schema.write(file, rows, {"fingerprint": mark})
     except OSError as error:  # a full disk, say: the driver reports it
         failure = str(error)
     return block.select(["part", "images"]).append_column("failure", pa.array([failure]))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from casfne import files, table
+from casfne import files, schema, table
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
 from casfne.labelling.faces import Detector
@@ -112,7 +112,7 @@ def clear(obsolete: Sequence[Path]) -> None:
 
 def _fingerprint(path: Path) -> str:
     try:
-        return table.metadata(path).get("fingerprint", "")
+        return schema.metadata(path).get("fingerprint", "")
     except (OSError, ValueError):  # no Parquet file: none of ours, which appear whole
         return ""
 
@@ -135,12 +135,12 @@ def _summarise(out: Path, shards: Sequence[Shard], failures: dict[str, str]) -> 
     there = set(zip(frame["corpus"], frame["image_id"], strict=True))
     absent = {s.part: sum((p.corpus, p.image_id) not in there for p in s.photos) for s in shards}
     failed = frame[frame["status"].isin(["unreadable", "error"])][:_REASONS]
-    counts = table.summary(frame)[["images", *table.STATUSES]].astype(int)
+    counts = table.summary(frame)[["images", *schema.STATUSES]].astype(int)
     lost = "its worker failed; Ray's messages say why"
     return Summary(
         images=int(counts["images"].sum()),
         faces=int((frame["face_index"] >= 0).sum()),
-        statuses={status: int(counts[status].sum()) for status in table.STATUSES},
+        statuses={status: int(counts[status].sum()) for status in schema.STATUSES},
         corpora={str(corpus): {str(k): int(v) for k, v in row.items()} for corpus, row in counts.iterrows()},
         reasons=[f"{path}: {reason}" for path, reason in zip(failed["path"], failed["reason"], strict=True)],
         missing=sum(absent.values()),
