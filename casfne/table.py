@@ -1,35 +1,131 @@
 """The table of labels, and what one calls from pandas to query it.
 
     frame = table.read("labels", filters=[("confidence_deg", "<", 5)])
-    one = table.read("labels", columns=["image_id", "normal"], filters=[("image_id", "==", "000001")])
-    normal = table.normals(one.iloc[0])                          # float32 [256, 256, 3]
+    rows = table.read("labels", columns=["image_id", "normal", "mask"], filters=[("image_id", "==", "000001")])
+    normals = table.normals(rows)                                # float32 [N, 256, 256, 3]
 
 A folder of labels holds `corpus=<name>/part-00000.parquet` and so on: one row per face found, one row for every
 image that gave none. The column `corpus` stands in the folder's name, where pandas, DuckDB and Spark read it;
-`pandas.read_parquet(folder)` works as well.
+`pandas.read_parquet(folder)` works as well. A folder is a local path or a URI (s3://, gs://).
+
+Shards are small, so that one picture is found quickly; a million rows are thousands of them. `index` gathers their
+numbers in one file, `_index.parquet`, which `read` uses for as long as it is true: metrics come from it alone, and
+one image's pictures from the one shard that holds it (quickest where images were labelled in the order of their ids).
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+import posixpath
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from casfne.schema import COLUMNS, PARTITION, PICTURES, SCHEMA, STATUSES
+from casfne import files
+from casfne.errors import InputError
+from casfne.schema import COLUMNS, PARTITION, PICTURES, SCHEMA, STATUSES, decode_octahedral
+from casfne.sources import open_filesystem
+
+INDEX = "_index.parquet"  # readers of Parquet folders skip names with an underscore
+ATTRIBUTES = "_attributes"
+SIZE = 256
+
+_PART = re.compile(r"(corpus=[^/]+/)?part-[^/]+\.parquet")
+_INDEX_SHARDS = 256  # of a row group at most: few enough to find one id quickly, many enough to scan quickly
+_PARTITIONS = ds.partitioning(pa.schema([SCHEMA.field(PARTITION)]), flavor="hive")
+
+# frame -> where its (x, y, z) lie in ours, and their signs; a test holds them equal to casfne.normals.convert,
+# which this file may not import
+_FRAMES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
+    "opengl": ((0, 1, 2), (1, 1, 1)),
+    "directx": ((0, 1, 2), (1, -1, 1)),
+    "opencv": ((0, 1, 2), (1, -1, -1)),
+    "sfs": ((1, 0, 2), (-1, 1, 1)),
+}
+# metric -> whether a larger value is the worse one; of these `worst` and `best` are made
+_BADNESS = {
+    "last_move_deg": True,
+    "roughness_deg": True,
+    "facing_away": True,
+    "coverage": False,
+    "sharpness": False,
+}
+
+
+LIGHT = [name for name in COLUMNS if name not in PICTURES]  # 100 times lighter than the pictures
+
+
+# --- reading ---
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Where labels lie: a file system, the folder or file in it, and its shards."""
+
+    name: str  # as the user gave it
+    filesystem: pafs.FileSystem
+    base: str
+    shards: list[pafs.FileInfo]
+
+    @property
+    def paths(self) -> list[str]:
+        return [shard.path for shard in self.shards]
+
+    @property
+    def index(self) -> str:
+        return posixpath.join(self.base, INDEX)
+
+    @cached_property
+    def state(self) -> str:
+        """Changes with every shard that is written, removed or added."""
+        listed = [[_below(self.base, s.path), s.size, s.mtime_ns] for s in self.shards]
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+    def dataset(self, paths: Iterable[str]) -> ds.FileSystemDataset:
+        """Shards as one table; a column that an older one lacks is null."""
+        return ds.dataset(list(paths), schema=SCHEMA, filesystem=self.filesystem, partitioning=_PARTITIONS)
+
+
+def _below(base: str, path: str) -> str:
+    return path[len(_prefix(base)) :]
+
+
+def _prefix(base: str) -> str:
+    return base.rstrip("/") + "/"
+
+
+def _find(path: Path | str) -> _Labels:
+    filesystem, base = open_filesystem(str(path))
+    try:
+        here = filesystem.get_file_info(base)
+        if here.type == pafs.FileType.File:
+            return _Labels(str(path), filesystem, base, [here])
+        selector = pafs.FileSelector(base, allow_not_found=True, recursive=True)
+        found = [i for i in filesystem.get_file_info(selector) if _PART.fullmatch(_below(base, i.path))]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return _Labels(str(path), filesystem, base, sorted(found, key=lambda info: info.path))
 
 
 def parts(path: Path | str) -> list[Path]:
-    """The Parquet files of a folder of labels, of one corpus' folder, or the one file; sorted."""
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    return sorted([*path.glob("corpus=*/part-*.parquet"), *path.glob("part-*.parquet")])
+    """The Parquet files of a local folder of labels, of one corpus' folder, or the one file; sorted."""
+    labels = _find(path)
+    return [Path(path) / _below(labels.base, shard) for shard in labels.paths]
 
 
 def read(
@@ -37,30 +133,172 @@ def read(
     columns: Sequence[str] | None = None,
     filters: Sequence[Any] | None = None,
 ) -> pd.DataFrame:
-    """Labels as a frame: a folder of labels, the folder of one corpus, or one file.
+    """Labels as a frame: a folder of labels, the folder of one corpus, or one file; a local path or a URI.
 
     columns: default every one but the pictures, which weigh 100 times the rest.
     filters: as `pandas.read_parquet` takes them, [("status", "==", "ok"), ...]; only what matches is read.
-    Raises FileNotFoundError when there is no label file, ValueError naming an unknown column.
+    Rows come in the order of the shards. Raises InputError: no label file, a damaged one, an unknown column.
     """
-    files = parts(path)
-    if not files:
-        raise FileNotFoundError(f"{path}: no label files (corpus=*/part-*.parquet)")
-    names = list(columns) if columns is not None else [name for name in COLUMNS if name not in PICTURES]
-    if unknown := [name for name in names if name not in COLUMNS]:
-        raise ValueError(f"no column {unknown[0]!r}: expected some of {', '.join(COLUMNS)}")
-    expression = pq.filters_to_expression(filters) if filters else None
-    partitions = ds.partitioning(pa.schema([SCHEMA.field(PARTITION)]), flavor="hive")
-    return (
-        ds.dataset(files, schema=SCHEMA, partitioning=partitions).to_table(columns=names, filter=expression).to_pandas()
-    )
+    names = LIGHT if columns is None else list(columns)
+    asked = [*names, *_columns_of(filters or [])]
+    if unknown := [name for name in asked if name not in COLUMNS]:
+        raise InputError(f"{path}: no column {unknown[0]!r}, expected some of {', '.join(COLUMNS)}")
+    labels = _find(path)
+    if not labels.shards:
+        raise InputError(f"{path}: no label files (corpus=*/part-*.parquet)")
+    try:
+        matching = pq.filters_to_expression(filters) if filters else None
+        return _table(labels, names, asked, matching).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
 
 
-def normals(source: Any) -> NDArray[np.float32]:
-    """Normals float32 [256, 256, 3], frame opengl, zero outside the mask, from a row, its `normal`, or PNG bytes.
+def _columns_of(filters: Sequence[Any]) -> list[str]:
+    """The columns that filters name: [(column, operator, value), ...], or a list of such lists."""
+    return [name for entry in filters for name in ([entry[0]] if isinstance(entry, tuple) else _columns_of(entry))]
 
-    ValueError when there is none.
+
+def _table(labels: _Labels, names: list[str], asked: list[str], matching: ds.Expression | None) -> pa.Table:
+    index = _fresh_index(labels)
+    if index is None:
+        return labels.dataset(labels.paths).to_table(names, matching)
+    if set(asked) <= set(LIGHT):
+        return index.to_table(names, matching)
+    if matching is None or not set(asked) - set(names) <= set(LIGHT):
+        return labels.dataset(labels.paths).to_table(names, matching)
+    holding = index.to_table(["_part"], matching)["_part"].unique().to_pylist()
+    paths = [posixpath.join(labels.base, part) for part in sorted(holding)]
+    return labels.dataset(paths).to_table(names, matching)
+
+
+# --- the index ---
+
+
+def index(path: Path | str) -> None:
+    """Gather the numbers of all shards in ``path``/_index.parquet, which makes `read` quick; the shards stay.
+
+    It appears whole or not at all. When shards change afterwards, `read` goes to the shards until the index is
+    made again. Raises InputError: no label file, a damaged one.
     """
+    labels = _find(path)
+    if not labels.shards or labels.paths == [labels.base]:
+        raise InputError(f"{path}: no folder of label files (corpus=*/part-*.parquet)")
+    fields = [*(SCHEMA.field(name).remove_metadata() for name in LIGHT), pa.field("_part", pa.string())]
+    kind = pa.schema(fields, {"shards": labels.state})
+    try:
+        with tempfile.TemporaryFile() as file:  # gathered here: what is cut off must not reach a bucket
+            with pq.ParquetWriter(file, kind, compression="zstd") as writer:
+                for piece in _pieces(labels, kind):
+                    writer.write_table(piece)
+            file.seek(0)
+            with _target(labels) as out:
+                shutil.copyfileobj(file, out)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be indexed ({str(error).splitlines()[0]})") from None
+
+
+def _pieces(labels: _Labels, kind: pa.Schema) -> Iterable[pa.Table]:
+    """Rows of the index, some shards at a time, in the order of the shards."""
+    for first in range(0, len(labels.paths), _INDEX_SHARDS):
+        rows = labels.dataset(labels.paths[first : first + _INDEX_SHARDS]).to_table([*LIGHT, "__filename"])
+        part = pc.utf8_slice_codeunits(rows["__filename"], start=len(_prefix(labels.base)))
+        yield rows.drop_columns("__filename").append_column("_part", part).cast(kind)
+
+
+def _target(labels: _Labels) -> AbstractContextManager[IO[bytes]]:
+    if isinstance(labels.filesystem, pafs.LocalFileSystem):
+        return files.atomic_open(labels.index)
+    return labels.filesystem.open_output_stream(labels.index)  # a bucket shows an object when it is complete
+
+
+def _fresh_index(labels: _Labels) -> ds.FileSystemDataset | None:
+    """The index, where there is one and it is of these shards."""
+    if labels.paths == [labels.base]:
+        return None
+    if labels.filesystem.get_file_info(labels.index).type != pafs.FileType.File:
+        return None
+    found = ds.dataset(labels.index, filesystem=labels.filesystem, format="parquet")
+    said = (found.schema.metadata or {}).get(b"shards", b"").decode()
+    return found if said == labels.state and set(LIGHT) <= set(found.schema.names) else None
+
+
+# --- what the corpus says ---
+
+
+def attributes(path: Path | str) -> pd.DataFrame:
+    """What the corpora say of their images: corpus, image_id and a column for every attribute (null: not said).
+
+    ``path``: the folder of labels, local or a URI. Without any, a frame of no rows.
+    """
+    filesystem, base = open_filesystem(str(path))
+    folder = posixpath.join(base, ATTRIBUTES)
+    try:
+        selector = pafs.FileSelector(folder, allow_not_found=True)
+        found = sorted(i.path for i in filesystem.get_file_info(selector) if i.path.endswith(".parquet"))
+        frames = [_attributes_of(filesystem, file) for file in found]
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: attributes cannot be read ({str(error).splitlines()[0]})") from None
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["corpus", "image_id"], dtype=str)
+
+
+def _attributes_of(filesystem: pafs.FileSystem, file: str) -> pd.DataFrame:
+    with filesystem.open_input_file(file) as opened:  # as a file: the name must not be taken for a partition
+        frame = pq.read_table(opened).to_pandas()
+    corpus = posixpath.basename(file).removeprefix("corpus=").removesuffix(".parquet")
+    return frame if "corpus" in frame else frame.assign(corpus=corpus)
+
+
+def joined(frame: pd.DataFrame, path: Path | str) -> pd.DataFrame:
+    """``frame`` with the attributes of its images; it needs the columns corpus and image_id.
+
+    An attribute that is called as a column of the frame gets the name with "_attribute" behind it.
+    """
+    if missing := {"corpus", "image_id"} - set(frame):
+        raise InputError(f"a frame without {', '.join(sorted(missing))} cannot be joined: read these columns too")
+    said = attributes(path)
+    return frame.merge(said, "left", ["corpus", "image_id"], suffixes=("", "_attribute"), validate="many_to_one")
+
+
+# --- pictures ---
+
+
+def normals(rows: Any, frame: str = "opengl") -> NDArray[np.float32]:
+    """Unit normals float32, zero outside the mask: [N, 256, 256, 3] of a DataFrame, [256, 256, 3] of one row.
+
+    rows: a DataFrame or a row with `normal` or `normal_octahedral`, or one `normal`, or PNG bytes.
+    frame: opengl, directx, opencv or sfs, as `casfne.normals` has them.
+    Raises InputError where a row has none, and for an unknown frame.
+    """
+    if frame not in _FRAMES:
+        raise InputError(f"unknown frame {frame!r}: expected one of {', '.join(_FRAMES)}")
+    order, signs = _FRAMES[frame]
+    vectors = _each(rows, _normals_of)
+    return vectors if frame == "opengl" else vectors[..., order] * np.array(signs, np.float32)
+
+
+def masks(rows: Any) -> NDArray[np.bool_]:
+    """Where the normals hold, bool: [N, 256, 256] of a DataFrame, [256, 256] of one row, its `mask`, or PNG bytes."""
+    return _each(rows, mask)
+
+
+def mask(source: Any) -> NDArray[np.bool_]:
+    """The mask bool [256, 256] from a row, its `mask`, or PNG bytes. InputError when there is none."""
+    return _decode(source, "mask", cv2.IMREAD_GRAYSCALE) > 127
+
+
+def _each(rows: Any, decode: Any) -> Any:
+    if not isinstance(rows, pd.DataFrame):
+        return decode(rows)
+    if rows.empty:
+        one = decode is mask
+        return np.zeros((0, SIZE, SIZE), bool) if one else np.zeros((0, SIZE, SIZE, 3), np.float32)
+    return np.stack([decode(row) for row in rows.to_dict("records")])
+
+
+def _normals_of(source: Any) -> NDArray[np.float32]:
+    packed = source.get("normal_octahedral") if isinstance(source, pd.Series | Mapping) else None
+    if isinstance(packed, bytes):
+        return _unpack(packed)
     picture = _decode(source, "normal", cv2.IMREAD_COLOR)[..., ::-1]
     vectors = picture.astype(np.float32) / 127.5 - 1
     vectors[(picture == 128).all(-1)] = 0  # the mark of "outside", which no unit vector is written as
@@ -68,20 +306,62 @@ def normals(source: Any) -> NDArray[np.float32]:
     return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
 
 
-def mask(source: Any) -> NDArray[np.bool_]:
-    """The mask bool [256, 256] from a row, its `mask`, or PNG bytes. ValueError when there is none."""
-    return _decode(source, "mask", cv2.IMREAD_GRAYSCALE) > 127
+def _unpack(packed: bytes) -> NDArray[np.float32]:
+    try:
+        return decode_octahedral(packed)
+    except ValueError as error:
+        raise InputError(f"the bytes of 'normal_octahedral': {error}") from None
+
+
+def _bytes(source: Any, column: str) -> bytes | None:
+    value = source[column] if isinstance(source, pd.Series | Mapping) and column in source else source
+    data = value["bytes"] if isinstance(value, Mapping) and "bytes" in value else value
+    return data if isinstance(data, bytes) else None
 
 
 def _decode(source: Any, column: str, mode: int) -> NDArray[np.uint8]:
-    value = source[column] if isinstance(source, pd.Series | Mapping) and column in source else source
-    data = value["bytes"] if isinstance(value, Mapping) else value
-    if not isinstance(data, bytes):
-        raise ValueError(f"no picture of {column!r} here: expected a row that is ok, a struct or PNG bytes")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+    data = _bytes(source, column)
+    if data is None:
+        raise InputError(f"no picture of {column!r} here: expected a row that is ok, a struct or PNG bytes")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
     if image is None:
-        raise ValueError(f"the bytes of {column!r} are no picture")
+        raise InputError(f"the bytes of {column!r} are no picture")
     return np.asarray(image, np.uint8)
+
+
+# --- picking rows ---
+
+
+def most_uncertain(frame: pd.DataFrame, n: int = 10) -> pd.DataFrame:
+    """The n faces of the largest error to expect, largest first: `confidence_deg`, or `last_move_deg` where the model
+    was not calibrated.
+    """
+    name = next((c for c in ("confidence_deg", "last_move_deg") if c in frame and frame[c].notna().any()), None)
+    if name is None:
+        raise InputError("no row has confidence_deg or last_move_deg: read these columns too")
+    return frame.nlargest(n, name)
+
+
+def worst(frame: pd.DataFrame, n: int = 10) -> pd.DataFrame:
+    """The n faces that are worst by all metrics together, worst first; see `badness`."""
+    return frame.loc[badness(frame).nlargest(n).index]
+
+
+def best(frame: pd.DataFrame, n: int = 10) -> pd.DataFrame:
+    """The n faces that are best by all metrics together, best first; see `badness`."""
+    return frame.loc[badness(frame).nsmallest(n).index]
+
+
+def badness(frame: pd.DataFrame) -> "pd.Series[float]":
+    """How each face compares with the others of the frame, 0 (best) to 1: the mean of its ranks.
+
+    Ranked are the metrics that the frame has: last_move_deg, roughness_deg and facing_away (more is worse),
+    coverage and sharpness (less is worse). Rows that gave no face have none and are left out.
+    """
+    ranks = [frame[name].rank(pct=True, ascending=up) for name, up in _BADNESS.items() if name in frame]
+    if not ranks:
+        raise InputError(f"no metric to rank by: read some of {', '.join(_BADNESS)}")
+    return pd.concat(ranks, axis=1).mean(axis=1).dropna()
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

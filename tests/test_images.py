@@ -1,6 +1,9 @@
 """Reading pictures safely, crops, files that are never half-written."""
 
 import io
+import os
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from casfne import files, images
+from casfne import files, images, normals
 from casfne.errors import InputError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -46,6 +49,40 @@ def test_a_missing_file_is_named(tmp_path):
 def test_lossless_round_trip(tmp_path, suffix):
     images.write_image(tmp_path / f"a{suffix}", PICTURE)
     assert (images.read_image(tmp_path / f"a{suffix}") == PICTURE).all()
+
+
+def test_a_smooth_png_is_lossless_and_smaller_where_it_should_be():
+    ball, inside = normals.sphere(256)
+    noise = np.random.default_rng(0).normal(0, 0.005, ball.shape)  # a perfect ball repeats itself, a model's does not
+    picture = normals.encode(normals.normalise(ball + noise), inside)
+    plain, smooth = images.encode_image(picture), images.encode_image(picture, smooth=True)
+    assert (images.read_image(smooth) == picture).all() and (images.read_image(plain) == picture).all()
+    assert len(smooth) < len(plain)
+    mask = inside.astype(np.uint8) * 255
+    data = images.encode_image(mask, smooth=True)
+    assert Image.open(io.BytesIO(data)).mode == "L"
+    assert (images.read_image(data)[..., 0] == mask).all()
+    assert (images.read_image(images.encode_image(PICTURE, smooth=True)) == PICTURE).all()
+
+
+def test_errors_say_why_and_travel_between_processes():
+    with pytest.raises(images.PictureError) as caught:
+        images.decode_image(b"", "a.png")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.code) == ("a.png: empty file", "empty_file")
+
+
+def test_formats_that_start_programs_are_not_opened():
+    Image.init()
+    assert not {"EPS", "WMF", "PDF"} & set(images.FORMATS)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, make):
+    make(tmp_path / "x.jpg")
+    with pytest.raises(images.PictureError, match="cannot be read") as caught:
+        images.read_image(tmp_path / "x.jpg")
+    assert caught.value.code == "not_a_file"
 
 
 def test_every_mode_becomes_rgb():

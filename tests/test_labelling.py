@@ -1,27 +1,27 @@
 """Labelling: photographs to rows, and the fleet that survives what happens to it."""
 
-import os
-import signal
-import subprocess
+import json
 import sys
-import time
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import ray
+from chaos import ray_here, snapshot  # noqa: F401
 from numpy.typing import NDArray
 
-from casfne import files, images, normals, schema, table
-from casfne.cluster import connected
+from casfne import images, normals, schema, table
 from casfne.corpora.catalogue import open_inputs
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
 from casfne.images import Crop
-from casfne.labelling import faces, fleet, quality, shards
+from casfne.labelling import batches, faces, fleet, quality, shards
 from casfne.labelling import label as steps
+from casfne.labelling.output import Output
+from casfne.labelling.progress import Meter, Progress
 from casfne.normals import sphere
 
 POINTS = np.array([[40.0, 50], [80, 50], [60, 72], [45, 95], [75, 95]])
@@ -31,10 +31,8 @@ class StandIn:
     """A predictor: a bump, steeper where the crop is bright; one refinement."""
 
     name, sha256, refinements, precision = "stand-in", "0" * 64, 1, "fp32"
-    delay = 0.0  # seconds a batch takes
 
     def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        time.sleep(self.delay)
         x, y = np.meshgrid(np.linspace(-0.6, 0.6, 256), np.linspace(0.6, -0.6, 256))
         bump = np.stack([x, y, np.sqrt(1 - x**2 - y**2)], -1)
         steeper = bump * (1 + [0.2, 0.2, 0] * (crops / 255))
@@ -44,20 +42,26 @@ class StandIn:
         return 1 + 2 * np.asarray(last_move_deg)
 
 
-class Slow(StandIn):
-    """Leaves time to be killed."""
+class Picky(StandIn):
+    """Fails on a crop of twos, and gives no numbers for one of threes."""
 
-    delay = 0.4
+    largest = 0
+
+    def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.largest = max(self.largest, len(crops))
+        if (crops == 2).all(axis=(1, 2, 3)).any():
+            raise MemoryError("too much")
+        stages = super().predict_stages(crops)
+        stages[(crops == 3).all(axis=(1, 2, 3))] = np.nan
+        return stages
 
 
 class Middle:
-    """Finds one face, in the middle; none in a black image; kills its process on a wholly red one."""
+    """Finds one face, in the middle; none in a black image."""
 
     identity = "middle"
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Crop]:
-        if (image == (255, 0, 0)).all():
-            os.kill(os.getpid(), signal.SIGKILL)
         return [images.centre_crop(*image.shape[:2])] if image.any() else []
 
 
@@ -71,15 +75,8 @@ def draw(folder: Path, count: int) -> list[Photo]:
 
 def run_fleet(photos: list[Photo], out: Path, make: type[StandIn] = StandIn, **options: Any) -> shards.Summary:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
-    options = {"detector": faces.Dlib(), "shard_rows": 3, "batch": 2} | options
+    options = {"detector": faces.Dlib(), "shard_rows": 3, "batch": 2, "gpu": False} | options
     return fleet.label(photos, out, make, steps.Identity.of(make()), **options)
-
-
-@pytest.fixture(scope="session")
-def ray_here() -> Iterator[None]:
-    """One Ray for all tests of the session: starting it takes seconds."""
-    with connected(None):
-        yield
 
 
 # --- one photograph ---
@@ -145,17 +142,6 @@ def entries(count: int) -> list[steps.Face]:
 
 
 def test_a_face_on_which_the_model_fails_does_not_take_its_batch_with_it() -> None:
-    class Picky(StandIn):
-        largest = 0
-
-        def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-            self.largest = max(self.largest, len(crops))
-            if (crops == 2).all(axis=(1, 2, 3)).any():
-                raise MemoryError("too much")
-            stages = super().predict_stages(crops)
-            stages[(crops == 3).all(axis=(1, 2, 3))] = np.nan
-            return stages
-
     predictor = Picky()
     labelled = steps.predict(entries(6), predictor, 4)
     assert [e.face.status for e in labelled] == ["ok", "ok", "error", "error", "ok", "ok", "error"]
@@ -224,30 +210,37 @@ def test_a_detector_model_that_cannot_be_used_is_refused_by_name(tmp_path: Path)
 
 # --- plans and fingerprints ---
 
+OLD, NEW = (steps.Identity("m", digit * 64, "1", 2, "fp32") for digit in "01")
 
-def write_plan(out: Path, wanted: list[shards.Shard]) -> None:
+
+def write_plan(out: Path, wanted: list[shards.Shard], who: steps.Identity = OLD) -> None:
+    made_by = json.dumps(shards.maker(who, faces.Dlib()))
     for shard in wanted:
-        with files.atomic_open(out / shard.part) as file:
-            schema.write(file, [], {"fingerprint": shard.fingerprint})
+        about = {"fingerprint": shard.fingerprint, "made_by": made_by}
+        Output(out).write(shard.part, lambda file, about=about: schema.write(file, [], about))
+
+
+def survey(out: Path, wanted: list[shards.Shard], who: steps.Identity = OLD, **options: bool) -> shards.Survey:
+    return shards.survey(Output(out), wanted, shards.maker(who, faces.Dlib()), **options)
 
 
 def test_shards_are_fixed_and_their_fingerprint_covers_what_decides_them(tmp_path: Path) -> None:
     photos = draw(tmp_path, 7)
-    identity = steps.Identity("m", "0" * 64, "1", 2, "fp32")
 
-    def prints(photos: list[Photo], who: steps.Identity = identity, how: faces.Detector | None = None):
-        return [s.fingerprint for s in shards.plan(photos, 3, who, how or faces.Dlib())]
+    def prints(photos: list[Photo], who: steps.Identity = OLD, how: faces.Detector | None = None, **options: Any):
+        return [s.fingerprint for s in shards.plan(photos, 3, who, how or faces.Dlib(), steps.Options(**options))]
 
     before = prints(photos)
-    plan = shards.plan(photos, 3, identity, faces.Dlib())
+    plan = shards.plan(photos, 3, OLD, faces.Dlib())
     assert [s.part for s in plan] == [f"corpus=noise/part-{i:05d}.parquet" for i in range(3)]
     assert [len(s.photos) for s in plan] == [3, 3, 1]
-    assert prints(photos) == before
-    assert not set(prints(photos, steps.Identity("m", "1" * 64, "1", 2, "fp32"))) & set(before)
-    assert not set(prints(photos, how=Middle())) & set(before)
+    assert prints(photos) == before == [s.fingerprint for s in plan]
+    for other in (prints(photos, NEW), prints(photos, how=Middle()), prints(photos, encoding="octahedral")):
+        assert not set(other) & set(before)
     Path(photos[0].path).write_bytes(b"another size")
-    after = prints(photos)
-    assert [a == b for a, b in zip(after, before, strict=True)] == [False, True, True]
+    moved = replace(photos[3], points=None, box=(1.0, 2.0, 30.0, 40.0))
+    after = prints([*photos[:3], moved, *photos[4:]])
+    assert [a == b for a, b in zip(after, before, strict=True)] == [False, False, True]
     with pytest.raises(ValueError, match="twice"):
         prints([photos[0], photos[0]])
     with pytest.raises(InputError, match="no images"):
@@ -256,32 +249,93 @@ def test_shards_are_fixed_and_their_fingerprint_covers_what_decides_them(tmp_pat
 
 def test_labels_of_another_run_are_refused_by_name_and_replaced_when_asked(tmp_path: Path) -> None:
     photos, out = draw(tmp_path / "in", 7), tmp_path / "out"
-    old = steps.Identity("m", "0" * 64, "1", 2, "fp32")
-    new = steps.Identity("m", "1" * 64, "1", 2, "fp32")
-    write_plan(out, shards.plan(photos, 3, old, faces.Dlib()))
-    wanted = shards.plan(photos, 3, new, faces.Dlib())
-    with pytest.raises(InputError, match=r"part-00000\.parquet.*3 such files"):
-        shards.survey(out, wanted, overwrite=False)
-    todo, obsolete = shards.survey(out, wanted, overwrite=True)
-    assert todo == wanted
-    shards.clear(obsolete)
+    write_plan(out, shards.plan(photos, 3, OLD, faces.Dlib()))
+    wanted = shards.plan(photos, 3, NEW, faces.Dlib())
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    with pytest.raises(InputError, match=r"part-00000\.parquet: .*weights_sha256 was '0000.*3 such files"):
+        survey(out, wanted, NEW)
+    with pytest.raises(InputError, match=r"part-00000\.parquet: .*other images.*3 such files"):
+        survey(out, shards.plan([replace(p, points=None) for p in photos], 3, OLD, faces.Dlib()))
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    found = survey(out, wanted, NEW, overwrite=True)
+    assert found.todo == wanted
+    shards.clear(Output(out), found.obsolete)
     assert not list(out.rglob("*.parquet"))
 
 
 def test_leftovers_of_a_larger_run_and_half_written_files_are_found(tmp_path: Path) -> None:
     photos, out = draw(tmp_path / "in", 7), tmp_path / "out"
-    identity = steps.Identity("m", "0" * 64, "1", 2, "fp32")
-    write_plan(out, shards.plan(photos, 3, identity, faces.Dlib()))
+    write_plan(out, shards.plan(photos, 3, OLD, faces.Dlib()))
     half = out / "corpus=noise" / ".part-00001.parquet.77.tmp"
     half.write_bytes(b"PAR1")
-    smaller = shards.plan(photos[:6], 3, identity, faces.Dlib())
+    smaller = shards.plan(photos[:6], 3, OLD, faces.Dlib())
     with pytest.raises(InputError, match=r"part-00002\.parquet.*1 such file"):
-        shards.survey(out, smaller, overwrite=False)
-    todo, obsolete = shards.survey(out, smaller, overwrite=True)
-    assert not todo
-    assert {p.name for p in obsolete} == {"part-00002.parquet", half.name, "_summary.json"}
+        survey(out, smaller)
+    found = survey(out, smaller, overwrite=True)
+    assert not found.todo
+    assert {Path(part).name for part in found.obsolete} == {"part-00002.parquet", half.name, "_summary.json"}
     with pytest.raises(InputError, match="is a file"):
-        shards.survey(Path(photos[0].path), smaller, overwrite=True)
+        survey(Path(photos[0].path), smaller, overwrite=True)
+
+
+def test_a_file_that_is_no_whole_parquet_is_made_again(tmp_path: Path) -> None:
+    photos, out = draw(tmp_path / "in", 6), tmp_path / "out"
+    wanted = shards.plan(photos, 3, OLD, faces.Dlib())
+    write_plan(out, wanted)
+    path = out / wanted[1].part
+    path.write_bytes(path.read_bytes()[:-20])
+    found = survey(out, wanted)
+    assert found.todo == wanted[1:]
+    assert found.obsolete == ["_summary.json", wanted[1].part]
+
+
+def test_an_output_inside_an_input_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    for out in (tmp_path / "in", tmp_path / "in" / "labels", tmp_path / "link" / "labels"):
+        with pytest.raises(InputError, match="lies inside the input"):
+            shards.refuse_inside(Output(out), [tmp_path / "in"])
+    shards.refuse_inside(Output(tmp_path / "inner"), [tmp_path / "in", tmp_path / "in" / "one.jpg"])
+    for uri in ("s3://b/faces?region=us-east-1", "s3://b/faces/labels?region=us-east-1"):
+        with pytest.raises(InputError, match="lies inside the input"):
+            shards.refuse_inside(Output(uri), ["s3://b/faces"])
+    shards.refuse_inside(Output("s3://b/faces-labels?region=us-east-1"), ["s3://b/faces", tmp_path])
+
+
+def test_rows_made_again_take_their_old_places() -> None:
+    there = [{"image_id": i, "face_index": k, "old": True} for i, k in (("a", 0), ("b", -1), ("c", 0), ("c", 1))]
+    made = [{"image_id": "b", "face_index": 0}, {"image_id": "b", "face_index": 1}]
+    assert shards.merge(there, made) == [there[0], *made, *there[2:]]
+
+
+def test_batches_that_do_not_fit_are_halved_and_stay_so() -> None:
+    sizes: list[int] = []
+
+    class Small(StandIn):
+        def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+            sizes.append(len(crops))
+            if len(crops) > 3:
+                raise MemoryError
+            return super().predict_stages(crops)
+
+    crops = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((1, 256, 256, 3), np.uint8)
+    frugal = batches.Frugal(Small())
+    np.testing.assert_array_equal(frugal.predict_stages(crops), StandIn().predict_stages(crops))
+    assert sizes == [9, 4, 2, 2, 2, 2, 1]
+    assert batches.choose(StandIn()) == batches.CPU_BATCH
+    with pytest.raises(MemoryError):
+        batches.Frugal(Picky()).predict_stages(crops[2:3])
+
+
+def test_progress_counts_what_is_done_and_says_how_long() -> None:
+    told: list[Progress] = []
+    meter = Meter(4, 20, told.append)
+    meter.add(4, 3, {"damaged_image": 1})
+    meter.add(4, 5)
+    assert [at.done for at in told] == [4, 8, 12]
+    assert (told[0].seconds_left, told[1].images_per_s) == (None, 0)
+    assert (told[2].faces, told[2].failures) == (8, {"damaged_image": 1})
+    assert told[2].seconds_left == pytest.approx(8 / told[2].images_per_s)
 
 
 # --- the fleet ---
@@ -292,26 +346,27 @@ def test_a_shard_that_cannot_be_written_is_reported_and_leaves_no_marker(tmp_pat
     identity = steps.Identity.of(StandIn())
     (shard,) = shards.plan([photo], 3, identity, faces.Dlib())
     out.write_text("in the way")
-    job = fleet._Job(out, Path(), StandIn, identity, faces.Dlib(), 2, 1, False)
+    place, options = Output(out), steps.Options()
+    job = fleet._Job(place, Path(), StandIn, identity, faces.Dlib(), options, 2, 1, False, False)
     labelled = steps.predict(steps.decode(photo, Middle()), StandIn(), 2)
-    failure = fleet._write(fleet._block(shard, labelled), job)["failure"][0].as_py()
+    failure = fleet._write(fleet._replaced(fleet._block(shard, {}), labelled), job)["failure"][0].as_py()
     assert failure
-    summary = shards.finish(tmp_path / "nothing", [shard], {shard.part: failure})
+    summary = shards.finish(Output(tmp_path / "nothing"), [shard], {shard.part: failure})
     assert (summary.missing, summary.failed_share) == (1, 1)
     assert summary.failures == [f"{shard.part}: {failure}"]
     assert not (tmp_path / "nothing").exists()
 
 
 @pytest.fixture(scope="module")
-def mixed(ray_here, shared_data, tmp_path_factory) -> tuple[list[Photo], Path, shards.Summary, list[tuple[int, int]]]:
+def mixed(ray_here, shared_data, tmp_path_factory) -> tuple[list[Photo], Path, shards.Summary, list[Progress]]:  # noqa: F811
     """Broken files, a picture without a face, one with one, one with two: photos, labels, summary, progress."""
     folder = tmp_path_factory.mktemp("mixed")
     portraits = shared_data / "portraits"
     images.write_image(folder / "plain.png", np.full((200, 200, 3), 90, np.uint8))
     real = [portraits / "crops_256" / "00.png", portraits / "full" / "two_faces.jpg"]
     photos = open_inputs([*break_files(folder).values(), folder / "plain.png", *real])
-    seen: list[tuple[int, int]] = []
-    summary = run_fleet(photos, folder / "out", progress=lambda *at: seen.append(at))
+    seen: list[Progress] = []
+    summary = run_fleet(photos, folder / "out", progress=seen.append)
     return photos, folder / "out", summary, seen
 
 
@@ -320,59 +375,47 @@ def test_every_image_of_a_mixed_folder_is_accounted_for(mixed) -> None:
     assert (summary.images, summary.faces, summary.missing) == (6, 3, 0)
     assert summary.statuses == {"ok": 3, "no_face": 1, "unreadable": 3, "error": 0}
     assert summary.failed_share == 0.5
-    assert len(summary.reasons) == 3
-    assert seen == [(0, 6), (3, 6), (6, 6)]
+    assert len(summary.reasons) == sum(summary.codes.values()) == 3
+    assert [(at.done, at.total) for at in seen] == [(0, 6), (3, 6), (6, 6)]
+    assert (seen[-1].faces, seen[-1].failures) == (3, summary.codes)
     frame = table.read(out)
     assert set(frame["image_id"]) == {p.image_id for p in photos}
     assert frame[frame["image_id"] == "two_faces"]["face_index"].tolist() == [0, 1]
     assert frame[frame["status"] != "ok"]["crop_side"].isna().all()
+    assert frame["seconds"].isna().all()
     row = table.read(out, ["normal", "mask"], [("image_id", "==", "00")]).iloc[0]
     assert np.linalg.norm(table.normals(row), axis=-1)[table.mask(row)] == pytest.approx(1, abs=1e-4)
 
 
-def test_runs_agree_in_every_column_but_the_time(mixed, tmp_path: Path) -> None:
+def test_times_are_written_when_asked_for(mixed, tmp_path: Path) -> None:
     photos, first, _, _ = mixed
-    run_fleet(photos, tmp_path / "second")
+    run_fleet(photos, tmp_path / "second", timings=True)
     once, again = (table.read(out, list(schema.COLUMNS)) for out in (first, tmp_path / "second"))
     for column in set(schema.COLUMNS) - {"seconds"}:
         assert once[column].map(repr).equals(again[column].map(repr)), column
+    assert (again["seconds"] > 0).all()
     assert (first / "_summary.json").read_text() == (tmp_path / "second" / "_summary.json").read_text()
 
 
-def test_an_image_that_kills_its_worker_becomes_an_error_and_takes_nothing_along(ray_here, tmp_path: Path) -> None:
-    for name, colour in (("a", (9, 99, 9)), ("b", (255, 0, 0)), ("c", (9, 9, 99))):
-        images.write_image(tmp_path / f"{name}.png", np.full((64, 64, 3), colour, np.uint8))
-    summary = run_fleet(open_inputs([tmp_path]), tmp_path / "out", detector=Middle())
-    assert summary.statuses == {"ok": 2, "no_face": 0, "unreadable": 0, "error": 1}
-    frame = table.read(tmp_path / "out").set_index("image_id")
-    assert frame.loc["b", "reason"] == "the worker process died on this image"
+@pytest.mark.usefixtures("ray_here")
+def test_what_a_corpus_says_of_its_images_lies_beside_the_labels(tmp_path: Path) -> None:
+    photos, out = draw(tmp_path / "in", 3), tmp_path / "out"
+    said = [replace(photo, attributes={"split": "train", "Smiling": i == 1}) for i, photo in enumerate(photos)]
+    run_fleet(said, out, detector=Middle())
+    frame = pd.read_parquet(out / "_attributes" / "corpus=noise.parquet").set_index("image_id")
+    assert frame["Smiling"].tolist() == [False, True, False]
+    assert frame["split"].unique().tolist() == ["train"]
+    before = snapshot(out)
+    run_fleet(said, out, detector=Middle())
+    assert snapshot(out) == before
+    with pytest.raises(InputError, match=r"_attributes/corpus=noise\.parquet"):
+        run_fleet([replace(p, attributes={"split": "test"}) for p in photos], out, detector=Middle())
+    assert snapshot(out) == before
+    run_fleet(photos, out, detector=Middle(), overwrite=True)
+    assert not (out / "_attributes" / "corpus=noise.parquet").exists()
 
 
-KILLED = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-import test_labelling as t
-t.run_fleet(t.draw(Path({folder!r}), 24), Path({out!r}), t.Slow)
-"""
-
-
-def test_a_killed_run_goes_on_where_it_was(ray_here, tmp_path: Path) -> None:
-    folder, out = tmp_path / "in", tmp_path / "out"
-    photos = draw(folder, 24)
-    code = KILLED.format(tests=str(Path(__file__).parent), folder=str(folder), out=str(out))
-    driver = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 120
-    while len(table.parts(out)) < 2 and driver.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGKILL)
-    assert driver.wait() == -signal.SIGKILL
-    assert not (out / "_summary.json").exists()
-    time.sleep(1)  # its Ray ends with it; a shard in flight may still appear, whole
-    kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in table.parts(out)}
-    assert 2 <= len(kept) < 8
-    summary = run_fleet(photos, out)
-    assert (summary.images, summary.statuses["ok"], summary.missing) == (24, 24, 0)
-    assert sorted(table.read(out, ["image_id"])["image_id"]) == [p.image_id for p in photos]
-    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in kept} == kept
-    assert (out / "_summary.json").exists()
+def test_a_run_without_weights_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no weights at"):
+        fleet.run(draw(tmp_path / "in", 1), tmp_path / "out", tmp_path / "none.safetensors")
+    assert not (tmp_path / "out").exists()

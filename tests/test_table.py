@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from casfne import files, images, normals, schema, table
+from casfne.errors import InputError
 from casfne.normals import sphere
 
 
@@ -102,16 +103,185 @@ def test_normals_and_mask_come_back(labels: Path) -> None:
     np.testing.assert_array_equal(table.mask(row), inside)
 
 
+def test_normals_of_many_rows_come_in_any_frame_and_encoding(labels: Path) -> None:
+    ball, inside = sphere(256)
+    frame = table.read(labels, ["normal", "mask"], [("confidence_deg", "<", 2), ("corpus", "==", "ffhq")])
+    packed = frame.assign(normal=None, normal_octahedral=schema.encode_octahedral(ball, inside))
+    for rows, limit in ((frame, 0.4), (packed, 0.004), (pd.concat([frame, packed], ignore_index=True), 0.4)):
+        for name in normals.FRAMES:
+            got = table.normals(rows, name)
+            assert got.shape == (len(rows), 256, 256, 3) and got.dtype == np.float32
+            expected = normals.convert(ball, "opengl", name)
+            assert normals.angle_deg(got, expected)[:, inside].max() < limit, name
+            assert not got[:, ~inside].any()
+            np.testing.assert_array_equal(table.normals(rows.iloc[-1], name), got[-1])
+        assert table.masks(rows).shape == (len(rows), 256, 256) and (table.masks(rows) == inside).all()
+    assert table.normals(frame.iloc[:0]).shape == (0, 256, 256, 3)
+    assert table.masks(frame.iloc[:0]).shape == (0, 256, 256)
+
+
+def test_the_frames_are_those_of_the_library() -> None:
+    png = images.encode_image(normals.encode(np.full((1, 1, 3), (0.48, 0.6, 0.64), np.float32)))
+    ours = table.normals(png)
+    assert set(table._FRAMES) == set(normals.FRAMES)
+    for name in normals.FRAMES:
+        np.testing.assert_allclose(table.normals(png, name), normals.convert(ours, "opengl", name), atol=1e-7)
+
+
 def test_what_is_not_there_is_said(labels: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no label files"):
+    with pytest.raises(InputError, match="no label files"):
         table.read(tmp_path)
-    with pytest.raises(ValueError, match="'colour'"):
+    with pytest.raises(InputError, match="no label files"):
+        table.read(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="'colour'"):
         table.read(labels, ["colour"])
+    with pytest.raises(InputError, match="'hue'"):
+        table.read(labels, ["image_id"], [[("confidence_deg", "<", 2)], [("hue", ">", 2)]])
+    with pytest.raises(InputError, match="unknown frame 'left'"):
+        table.normals(b"", "left")
     none = table.read(labels, ["normal"], [("status", "==", "no_face")]).iloc[0]
-    with pytest.raises(ValueError, match="no picture of 'normal'"):
+    with pytest.raises(InputError, match="no picture of 'normal'"):
         table.normals(none)
-    with pytest.raises(ValueError, match="no picture"):
-        table.mask(b"noise")
+    for noise in (b"noise", b""):
+        with pytest.raises(InputError, match="no picture"):
+            table.mask(noise)
+    with pytest.raises(InputError, match="octahedral"):
+        table.normals({"normal_octahedral": b"noise"})
+    broken = tmp_path / "corpus=x" / "part-00000.parquet"
+    broken.parent.mkdir()
+    broken.write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match=f"^{tmp_path}: cannot be read"):
+        table.read(tmp_path)
+
+
+# --- the index ---
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> Path:
+    """Three shards of two corpora, with their index."""
+    made = rows("celeba", 9)
+    shards = {"celeba": [made[:5], made[5:]], "ffhq": [rows("ffhq", 4)]}
+    for corpus, pieces in shards.items():
+        for number, piece in enumerate(pieces):
+            with files.atomic_open(tmp_path / f"corpus={corpus}" / f"part-{number:05d}.parquet") as file:
+                schema.write(file, piece, {})
+    table.index(tmp_path)
+    return tmp_path
+
+
+QUESTIONS = [
+    (None, None),
+    (["image_id", "corpus"], None),
+    (["confidence_deg"], [("confidence_deg", ">", 2), ("status", "==", "ok")]),
+    (["image_id"], [[("image_id", "==", "006")], [("corpus", "==", "ffhq")]]),
+    (["image_id", "mask"], [("image_id", "==", "006")]),
+    (["normal", "corpus"], [("corpus", "==", "ffhq"), ("confidence_deg", "<", 2)]),
+    (["normal"], [("image_id", "==", "nobody")]),
+    (["mask", "image_id"], None),
+]
+
+
+@pytest.mark.parametrize(("columns", "filters"), QUESTIONS)
+def test_answers_are_the_same_with_the_index_and_without(indexed: Path, columns, filters) -> None:
+    with_index = table.read(indexed, columns, filters)
+    (indexed / table.INDEX).unlink()
+    pd.testing.assert_frame_equal(with_index, table.read(indexed, columns, filters))
+
+
+def test_numbers_come_from_the_index_alone_and_a_picture_from_its_shard(indexed: Path, monkeypatch) -> None:
+    opened: list[list[str]] = []
+    dataset = table._Labels.dataset
+
+    def watched(labels, paths):
+        opened.append([Path(path).relative_to(indexed).as_posix() for path in paths])
+        return dataset(labels, paths)
+
+    monkeypatch.setattr(table._Labels, "dataset", watched)
+    assert len(table.read(indexed, ["confidence_deg"], [("status", "==", "ok")])) == 11
+    assert opened == []
+    found = table.read(indexed, ["normal"], [("image_id", "==", "006"), ("corpus", "==", "celeba")])
+    assert len(found) == 1 and opened == [["corpus=celeba/part-00001.parquet"]]
+
+
+def test_an_index_of_other_shards_is_never_believed(indexed: Path) -> None:
+    shard = indexed / "corpus=ffhq" / "part-00000.parquet"
+    with files.atomic_open(shard) as file:  # of the same size: one number differs
+        schema.write(file, [row | {"confidence_deg": 77.0} for row in rows("ffhq", 4)], {})
+    assert (table.read(indexed, filters=[("corpus", "==", "ffhq")])["confidence_deg"] == 77).all()
+    table.index(indexed)
+    assert (table.read(indexed, filters=[("corpus", "==", "ffhq")])["confidence_deg"] == 77).all()
+    shard.unlink()
+    assert set(table.read(indexed)["corpus"]) == {"celeba"}
+    with files.atomic_open(indexed / "corpus=new" / "part-00000.parquet") as file:
+        schema.write(file, rows("new", 2), {})
+    assert set(table.read(indexed)["corpus"]) == {"celeba", "new"}
+
+
+def test_an_index_that_cannot_be_made_leaves_the_old_one(indexed: Path) -> None:
+    before = (indexed / table.INDEX).read_bytes()
+    (indexed / "corpus=celeba" / "part-00007.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match=f"^{indexed}: cannot be indexed"):
+        table.index(indexed)
+    assert (indexed / table.INDEX).read_bytes() == before
+    assert {p.name for p in indexed.iterdir()} == {"corpus=celeba", "corpus=ffhq", table.INDEX}
+    with pytest.raises(InputError, match="no folder of label files"):
+        table.index(indexed / "corpus=ffhq" / "part-00000.parquet")
+
+
+def test_pandas_alone_sees_neither_index_nor_attributes(indexed: Path) -> None:
+    write_attributes(indexed)
+    assert len(pd.read_parquet(indexed)) == 13
+    assert len(table.parts(indexed)) == 3
+
+
+# --- attributes ---
+
+
+def write_attributes(out: Path) -> None:
+    said = {"celeba": {"image_id": ["000", "001"], "Male": [True, False]}, "ffhq": {"image_id": ["002"], "age": [31]}}
+    for corpus, columns in said.items():
+        with files.atomic_open(out / "_attributes" / f"corpus={corpus}.parquet") as file:
+            pd.DataFrame(columns).to_parquet(file)
+
+
+def test_attributes_join_by_corpus_and_image(indexed: Path) -> None:
+    assert table.attributes(indexed).empty
+    plain = table.read(indexed, ["corpus", "image_id", "face_index"])
+    assert len(table.joined(plain, indexed)) == len(plain)
+    write_attributes(indexed)
+    assert len(table.attributes(indexed)) == 3
+    frame = table.joined(plain, indexed)
+    pd.testing.assert_frame_equal(frame[list(plain)], plain)
+    said = frame.set_index(["corpus", "image_id"])
+    assert said.loc[("celeba", "000"), "Male"] is True and said.loc[("celeba", "001"), "Male"] is False
+    assert said.loc[("ffhq", "002"), "age"] == 31
+    assert frame["Male"].notna().sum() == 2 and frame["age"].notna().sum() == 1
+    with pytest.raises(InputError, match="without corpus"):
+        table.joined(plain[["image_id"]], indexed)
+
+
+# --- picking rows ---
+
+
+def test_worst_and_best_rank_all_metrics_and_uncertainty_is_the_expected_error() -> None:
+    frame = pd.DataFrame(
+        {
+            "image_id": ["good", "bad", "middle", "none"],
+            "roughness_deg": [1.0, 9, 5, None],
+            "sharpness": [90.0, 10, 50, None],
+            "confidence_deg": [3.0, 8, 11, None],
+        }
+    )
+    assert list(table.worst(frame, 2)["image_id"]) == ["bad", "middle"]
+    assert list(table.best(frame, 2)["image_id"]) == ["good", "middle"]
+    assert list(table.worst(frame, 9)["image_id"]) == ["bad", "middle", "good"]
+    assert list(table.most_uncertain(frame, 2)["image_id"]) == ["middle", "bad"]
+    uncalibrated = frame.assign(confidence_deg=np.nan, last_move_deg=[4.0, 1, 2, np.nan])
+    assert list(table.most_uncertain(uncalibrated, 1)["image_id"]) == ["good"]
+    for pick in (table.worst, table.best, table.most_uncertain):
+        with pytest.raises(InputError, match="read"):
+            pick(frame[["image_id"]])
 
 
 def test_the_summary_counts_images_and_rows_by_status(labels: Path) -> None:

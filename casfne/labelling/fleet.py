@@ -1,53 +1,72 @@
-"""Labelling on Ray: many photographs to shards of Parquet, resumable. The only file that imports Ray.
+"""Labelling on Ray: many photographs to shards of Parquet, resumable. The only file here that imports Ray.
 
 Every shard is fixed before the start: so many photos of one corpus, in order. A shard travels as one block through
 three stages (decode on CPUs, the model in actors, encode and write on CPUs) and appears whole or not at all. Its
 file carries a fingerprint of all that decides its content, so a run that was killed goes on with what is missing,
 and a shard of other weights or other images is never taken for a fresh one.
+
+A shard whose workers die is dropped by Ray; what was dropped is probed image by image (`suspects`) and sent again,
+without those that kill. Long runs go in waves, so that memory does not grow with the corpus.
 """
 
 import functools
+import json
 import logging
 import os
 import pickle
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.util.metrics import Gauge
 
-from casfne import files, schema
+from casfne import schema
 from casfne.cluster import connected
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
-from casfne.labelling import faces
+from casfne.labelling import batches, faces, shards, suspects
 from casfne.labelling import label as steps
-from casfne.labelling.shards import Shard, Summary, clear, finish, plan, survey
+from casfne.labelling.output import Output
+from casfne.labelling.progress import Meter, Progress
+from casfne.labelling.shards import Shard, Summary
 
 _RETRIES = 1  # of a shard whose worker died: Ray's default would chase an image that kills workers for ever
+_ROUNDS = 5  # of sending what was lost again; machines that come and go cost rounds too
+_WAVE = 4096  # shards under way: the list of their photos lies in Ray's store, some 20 KB each
+_ACTOR_CPU = 0.01
+_HOPELESS = 16  # shards in a row that could not be written: the disk is full, or the store gone
 
 MakePredictor = Callable[[], steps.Predictor]
-Progress = Callable[[int, int], None]  # images done, images in all
+Tell = Callable[[Progress], None]
+Deadly = dict[str, dict[str, tuple[str, str]]]  # part -> image id -> (reason_code, reason)
 
 
 @dataclass(frozen=True)
 class _Job:
     """What every stage of a run needs to know; sent to the workers."""
 
-    out: Path
+    out: Output
     folder: Path  # where relative paths of photos start: a worker may stand elsewhere
     make_predictor: MakePredictor
     identity: steps.Identity
     detector: faces.Detector
+    options: steps.Options
     batch: int
     actors: int
     gpu: bool
+    timings: bool
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        return shards.maker(self.identity, self.detector, self.options)
 
 
 def run(
@@ -58,14 +77,9 @@ def run(
     detector: Path | str | None = None,
     device: str = "auto",
     precision: str = "auto",
-    shard_rows: int = 128,
-    batch: int = 8,
-    actors: int = 1,
-    address: str | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    **options: Any,
 ) -> Summary:
-    """Label photos with the model of a weights file; see `label`.
+    """Label photos with the model of a weights file; ``options`` are those of `label`.
 
     detector: an ONNX file of YuNet; None for dlib's. Raises InputError before anything is written: no such
     weights, no such detector, and what `label` refuses.
@@ -74,20 +88,8 @@ def run(
 
     found = faces.YuNet(detector) if detector is not None else faces.Dlib()
     make = functools.partial(load, Path(weights).absolute(), device, precision)
-    return label(
-        photos,
-        out,
-        make,
-        steps.Identity.of(load(weights, device, precision)),
-        detector=found,
-        shard_rows=shard_rows,
-        batch=batch,
-        actors=actors,
-        gpu=device != "cpu",
-        address=address,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    identity = steps.Identity.of(load(weights, device, precision))
+    return label(photos, out, make, identity, detector=found, gpu=device != "cpu", **options)
 
 
 def label(
@@ -97,91 +99,155 @@ def label(
     identity: steps.Identity,
     *,
     detector: faces.Detector,
+    options: steps.Options | None = None,
+    inputs: Iterable[Path | str] = (),
     shard_rows: int = 128,
-    batch: int = 8,
+    batch: int = 0,
     actors: int = 1,
     gpu: bool = True,
     address: str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    retry_errors: bool = False,
+    timings: bool = False,
+    progress: Tell | None = None,
 ) -> Summary:
     """Label photos into ``out``/corpus=<name>/part-00000.parquet, ...; then _summary.json.
 
+    out: a local folder, or the URI of one in a store.
     make_predictor: called once in every actor; what it gives must have ``identity``.
+    inputs: the folders that are read; ``out`` may not lie in one of them.
+    batch: faces at once in the network; 0: found by itself, see `batches`.
     address: of a Ray cluster; None: the one of RAY_ADDRESS, else one started here and ended afterwards. A Ray
     that this process already holds is used as it is.
     overwrite: replace what other runs left in these corpora, instead of refusing it. Other corpora stay.
+    retry_errors: make the images again that failed for a reason that can pass (`schema.REASONS`).
+    timings: fill the column `seconds`. Without, files hang on their input alone: two runs on CPUs in fp32 give the
+    same bytes.
 
     A shard that is there with the right fingerprint is kept untouched. The summary is over the whole folder;
     without a row for every photo (``missing``) there is no _summary.json.
-    Raises InputError: no photos, ``out`` is a file, labels of another run are in the way, no such cluster.
+    Raises InputError, with nothing written: no photos, ``out`` is a file or lies in an input, labels of another run
+    are in the way, no such cluster; and where nothing can be written.
     """
-    out = Path(out)
-    shards = plan(photos, shard_rows, identity, detector)
-    todo, obsolete = survey(out, shards, overwrite)
-    actors = min(actors, max(len(todo), 1))
-    job = _Job(out.absolute(), Path.cwd(), make_predictor, identity, detector, batch, actors, gpu)
-    with connected(address) if todo else nullcontext():
-        clear(obsolete)
-        failures = _label_shards(todo, job, _counter(shards, todo, progress))
-    return finish(out, shards, failures)
+    place = Output(out)
+    shards.refuse_inside(place, inputs)
+    wanted = shards.plan(photos, shard_rows, identity, detector, options)
+    made_by = shards.maker(identity, detector, options)
+    found = shards.survey(place, wanted, made_by, overwrite, retry_errors)
+    actors = min(actors, max(len(found.todo), 1))
+    given = options or steps.Options()
+    job = _Job(place, Path.cwd(), make_predictor, identity, detector, given, batch, actors, gpu, timings)
+    undone = sum(len(shard.wanted) for shard in found.todo)
+    with connected(address) if found.todo else nullcontext():
+        try:
+            shards.clear(place, found.obsolete)
+            for table in found.tables:
+                place.write(table.part, table.write)
+        except OSError as error:
+            raise InputError(f"{place.name}: cannot be written ({error})") from None
+        meter = Meter(len(photos) - undone, len(photos), _reporter(progress))
+        failures = _label_shards(found.todo, job, meter)
+    try:
+        return shards.finish(place, wanted, failures)
+    except OSError as error:
+        raise InputError(f"{place.name}: cannot be written ({error})") from None
 
 
-def _counter(shards: Sequence[Shard], todo: Sequence[Shard], progress: Progress | None) -> Callable[[int], None]:
-    total = sum(len(shard.photos) for shard in shards)
-    done = total - sum(len(shard.photos) for shard in todo)
+def _reporter(progress: Tell | None) -> Tell:
+    """Tells ``progress``, and Ray's dashboard and Prometheus where Ray runs: ray_casfne_images and so on."""
+    if not ray.is_initialized():
+        return progress or (lambda _: None)
+    gauges = {
+        "done": Gauge("casfne_images", "Images labelled or given up."),
+        "faces": Gauge("casfne_faces", "Faces labelled."),
+        "images_per_s": Gauge("casfne_images_per_s", "Images a second, over the last shards."),
+    }
+    failures = Gauge("casfne_failures", "Images or faces without a label.", ("reason_code",))
 
-    def count(images_done: int) -> None:
-        nonlocal done
-        done += images_done
+    def tell(at: Progress) -> None:
         if progress:
-            progress(done, total)
+            progress(at)
+        for name, gauge in gauges.items():
+            gauge.set(getattr(at, name))
+        for code, count in at.failures.items():
+            failures.set(count, {"reason_code": code})
 
-    count(0)
-    return count
+    return tell
 
 
 # --- Ray ---
 
 
-def _label_shards(todo: Sequence[Shard], job: _Job, count: Callable[[int], None]) -> dict[str, str]:
-    """Write the shards; those that could not be, with the reason. An image that kills its worker is isolated."""
-    if not todo:
-        return {}
-    failures = _flow(todo, {}, job, count)
-    lost = [s for s in todo if s.part not in failures and not (job.out / s.part).exists()]
-    if lost:
-        failures |= _flow(lost, _deadly(lost, job), job, count)
+def _label_shards(todo: Sequence[Shard], job: _Job, meter: Meter) -> dict[str, str]:
+    """Write the shards; those that could not be, with the reason."""
+    failures: dict[str, str] = {}
+    for first in range(0, len(todo), _WAVE):
+        failures |= _label_wave(todo[first : first + _WAVE], job, meter)
     return failures
 
 
-def _flow(
-    shards: Sequence[Shard], deadly: dict[str, set[str]], job: _Job, count: Callable[[int], None]
-) -> dict[str, str]:
-    """One run of shards through the stages, one block each. A block whose worker keeps dying is dropped."""
+def _label_wave(todo: Sequence[Shard], job: _Job, meter: Meter) -> dict[str, str]:
+    """Send shards through the stages until each is there or has failed. An image that kills its worker is isolated."""
+    failures: dict[str, str] = {}
+    deadly: Deadly = {}
+    left = list(todo)
+    for _ in range(_ROUNDS):
+        reported = _flow(left, deadly, job, meter)
+        failures |= {part: failure for part, failure in reported.items() if failure}
+        left = [shard for shard in left if shard.part not in reported and not _arrived(shard, job, meter)]
+        if not left:
+            break
+        probe = _Probe(job)
+        isolated = {shard.part: suspects.isolate(shard.wanted, probe.dies) for shard in left}
+        probe.end()
+        if not any(isolated.values()):  # each can be treated alone, so that all at once may be too much
+            job = replace(job, batch=max(1, (job.batch or batches.CPU_BATCH) // 2))
+        deadly |= isolated
+    return failures
+
+
+def _arrived(shard: Shard, job: _Job, meter: Meter) -> bool:
+    """Whether a shard of which no report came was written all the same: the report can be lost with its node."""
+    if shard.again is not None or not job.out.exists(shard.part):
+        return False
+    meter.add(len(shard.photos))
+    return True
+
+
+def _flow(todo: Sequence[Shard], deadly: Deadly, job: _Job, meter: Meter) -> dict[str, str]:
+    """One run of shards through the stages, one block each: what came of them, "" or why one was not written.
+
+    A block whose worker keeps dying is dropped, and not among them.
+    """
     context = DataContext.get_current().copy()
     context.target_max_block_size = None  # a shard is never split
     context.max_errored_blocks = -1  # the caller sees which shards are not there
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    blocks = [_block(s, (s.photos, deadly.get(s.part, set()))) for s in shards]
-    failures = {}
+    blocks = [_block(shard, deadly.get(shard.part, {})) for shard in todo]
+    reported: dict[str, str] = {}
+    in_vain = 0
     with DataContext.current(context), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the limits on retries have no named parameter to move to yet
-        for row in _stages(ray.data.from_arrow(blocks), job).iter_rows():
-            count(row["images"])
-            if row["failure"]:
-                failures[row["part"]] = row["failure"]
-    return failures
+        try:
+            for row in _stages(ray.data.from_arrow(blocks), job).iter_rows():
+                reported[row["part"]] = row["failure"]
+                in_vain = in_vain + 1 if row["failure"] else 0
+                if not row["failure"]:
+                    meter.add(row["images"], row["faces"], json.loads(row["codes"]))
+                if in_vain == _HOPELESS:
+                    return {shard.part: row["failure"] for shard in todo} | reported
+        except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
+            # actors that died before they were ready end the flow; what is not there yet counts as lost
+            if "InputError: " in str(error):
+                raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
+    return reported
 
 
 def _stages(blocks: ray.data.Dataset, job: _Job) -> ray.data.Dataset:
-    resources = ray.cluster_resources()
-    cpus, gpus = resources.get("CPU", 1), resources.get("GPU", 0) if job.gpu else 0
+    cpus = ray.cluster_resources().get("CPU", 1)
     task = min(1.0, 0.5 * cpus)
-    # less than a task's share, so that decoding is not fused into the actors, and all of them find a place
-    actor = min(0.9, 0.4 * cpus / job.actors)
     threads = max(1, (os.cpu_count() or 1) // job.actors)
     block: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     return (
@@ -190,42 +256,77 @@ def _stages(blocks: ray.data.Dataset, job: _Job) -> ray.data.Dataset:
             _Model,
             fn_constructor_args=[job, threads],
             compute=ActorPoolStrategy(size=job.actors),
-            num_cpus=actor,
-            num_gpus=min(1, gpus / job.actors) or None,
             max_task_retries=_RETRIES,
+            **_share(job),
             **block,
         )
         .map_batches(functools.partial(_write, job=job), num_cpus=task, max_retries=_RETRIES, **block)
     )
 
 
-def _deadly(lost: Sequence[Shard], job: _Job) -> dict[str, set[str]]:
-    """The images, by shard, on which a worker process dies: each is decoded in a task of its own."""
-    probe = ray.remote(num_cpus=1, max_retries=0)(_probe)
-    running = [(s.part, p.image_id, probe.remote(p, job.detector, job.folder)) for s in lost for p in s.photos]
-    deadly: dict[str, set[str]] = {shard.part: set() for shard in lost}
-    for part, image_id, reference in running:
+def _share(job: _Job) -> dict[str, Any]:
+    """What an actor takes of the cluster: of CPUs hardly anything, so that decoding, which takes more, is not fused
+    into it. An actor that is killed while it starts comes back beside the one that replaces it, for the rest of the
+    flow: with a real share of the CPUs it would keep the tasks waiting for ever."""
+    gpus = ray.cluster_resources().get("GPU", 0) if job.gpu else 0
+    return {"num_cpus": _ACTOR_CPU, "num_gpus": min(1, gpus / job.actors) or None}
+
+
+# --- what kills workers ---
+
+
+class _Probe:
+    """Treats photos in a worker of its own, which may die of them; see `suspects`."""
+
+    def __init__(self, job: _Job) -> None:
+        self._make = ray.remote(**_share(job))(_Treatment).options(max_restarts=0, max_task_retries=0)
+        self._job = job
+        self._actor: Any = None
+
+    def dies(self, step: str, photos: Sequence[Photo]) -> str:
+        """See `suspects.Dies`."""
+        self._actor = self._actor or self._make.remote(self._job)
         try:
-            ray.get(reference)
-        except ray.exceptions.RayError:
-            deadly[part].add(image_id)
-    return deadly
+            ray.get(getattr(self._actor, step).remote(photos))
+        except ray.exceptions.RayTaskError:  # it raised, so it lives; what photos raise is a row, this is a defect
+            raise
+        except ray.exceptions.RayError as error:
+            self._actor = None
+            return "out_of_memory" if isinstance(error, ray.exceptions.OutOfMemoryError) else "worker_died"
+        return ""
+
+    def end(self) -> None:
+        """Free the worker."""
+        if self._actor is not None:
+            ray.kill(self._actor)
 
 
-def _probe(photo: Photo, detector: faces.Detector, folder: Path) -> None:
-    steps.decode(photo, detector, folder)
+class _Treatment:
+    """What happens to photos on their way, without what comes of it."""
+
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+        self.model: _Model | None = None
+
+    def decode(self, photos: Sequence[Photo]) -> None:
+        _decoded(photos, {}, self.job)
+
+    def predict(self, photos: Sequence[Photo]) -> None:
+        self.model = self.model or _Model(self.job, 1)
+        self.model.predict(_decoded(photos, {}, self.job))
 
 
 # --- the stages, each over a block of one row: one shard ---
 
 
-def _block(shard: Shard, payload: Any) -> pa.Table:
+def _block(shard: Shard, deadly: dict[str, tuple[str, str]]) -> pa.Table:
     return pa.table(
         {
             "part": [shard.part],
             "fingerprint": [shard.fingerprint],
-            "images": [len(shard.photos)],
-            "payload": _packed(payload),
+            "images": [len(shard.wanted)],
+            "again": [shard.again is not None],
+            "payload": _packed(([replace(p, attributes={}) for p in shard.wanted], deadly)),  # they have their own file
         }
     )
 
@@ -238,38 +339,66 @@ def _payload(block: pa.Table) -> Any:
     return pickle.loads(block["payload"][0].as_buffer())
 
 
+def _replaced(block: pa.Table, payload: Any) -> pa.Table:
+    return block.set_column(block.column_names.index("payload"), "payload", _packed(payload))
+
+
 def _decode(block: pa.Table, job: _Job) -> pa.Table:
     photos, deadly = _payload(block)
+    return _replaced(block, _decoded(photos, deadly, job))
+
+
+def _decoded(photos: Sequence[Photo], deadly: dict[str, tuple[str, str]], job: _Job) -> list[steps.Face]:
     found = []
     for photo in photos:
         if photo.image_id in deadly:
-            found.append(steps.failed(photo, "the worker process died on this image"))
+            code, reason = deadly[photo.image_id]
+            found.append(steps.failed(photo, reason, code))
         else:
             found += steps.decode(photo, job.detector, job.folder)
-    return block.set_column(3, "payload", _packed(found))
+    return found
 
 
 class _Model:
     """The actor: holds the model."""
 
     def __init__(self, job: _Job, threads: int) -> None:
-        self.batch, self.predictor = job.batch, job.make_predictor()
-        if (mine := steps.Identity.of(self.predictor)) != job.identity:
+        predictor = job.make_predictor()
+        if (mine := steps.Identity.of(predictor)) != job.identity:
             raise InputError(f"a worker has {mine}, the run was started with {job.identity}")
         if torch := sys.modules.get("torch"):  # Ray gives it one thread
             torch.set_num_threads(threads)
+        self.batch = job.batch or batches.choose(predictor)
+        self.predictor, self.options = batches.Frugal(predictor), job.options
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        return block.set_column(3, "payload", _packed(steps.predict(_payload(block), self.predictor, self.batch)))
+        return _replaced(block, self.predict(_payload(block)))
+
+    def predict(self, found: Sequence[steps.Face]) -> list[steps.Labelled]:
+        """See `label.predict`; without the pixels, which no row needs."""
+        labelled = steps.predict(found, self.predictor, self.batch, self.options)
+        return [replace(one, face=replace(one.face, pixels=None)) for one in labelled]
 
 
 def _write(block: pa.Table, job: _Job) -> pa.Table:
-    part, mark = block["part"][0].as_py(), block["fingerprint"][0].as_py()
+    """Write a shard; gives what there is to report of it."""
+    row = block.drop_columns(["payload"]).to_pylist()[0]
+    made = [steps.to_row(labelled, job.identity, job.options) for labelled in _payload(block)]
+    if not job.timings:
+        made = [one | {"seconds": None} for one in made]
     failure = ""
     try:
-        rows = [steps.to_row(labelled, job.identity) for labelled in _payload(block)]
-        with files.atomic_open(job.out / part) as file:
-            schema.write(file, rows, {"fingerprint": mark})
+        rows = shards.merge(job.out.read(row["part"]).to_pylist(), made) if row["again"] else made
+        about = {"fingerprint": row["fingerprint"], "made_by": json.dumps(job.made_by)}
+        job.out.write(row["part"], lambda file: schema.write(file, rows, about, job.options.encoding))
     except OSError as error:  # a full disk, say: the driver reports it
-        failure = str(error)
-    return block.select(["part", "images"]).append_column("failure", pa.array([failure]))
+        failure = str(error) or type(error).__name__
+    failed = Counter(one["reason_code"] for one in made if one["status"] in ("unreadable", "error"))
+    report = {
+        "part": row["part"],
+        "images": row["images"],
+        "faces": sum(one["status"] == "ok" for one in made),
+        "codes": json.dumps(failed),
+        "failure": failure,
+    }
+    return pa.Table.from_pylist([report])

@@ -2,19 +2,21 @@
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from casfne import files, schema, table
+from casfne import schema, sources
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
+from casfne.labelling import attributes
 from casfne.labelling.faces import Detector
-from casfne.labelling.label import Identity
+from casfne.labelling.label import Identity, Options
+from casfne.labelling.output import Output
 from casfne.provenance import fingerprint
 
 # written last: where it stands, every image of the last run has its rows. Readers of Parquet folders skip names with
@@ -22,6 +24,10 @@ from casfne.provenance import fingerprint
 SUMMARY = "_summary.json"
 
 _REASONS = 5
+_READERS = 16  # files looked at together: a store takes some 30 ms to answer
+_FAILED = ("unreadable", "error")
+_OURS, _OURS_HALF = ("part-", "corpus="), (".part-", ".corpus=")  # how names of shards and tables start
+_MARKS = ("fingerprint", "made_by")  # what a file's metadata says of its run
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Summary:
     faces: int
     statuses: dict[str, int]  # rows of each status
     corpora: dict[str, dict[str, int]]  # the same per corpus, with its images
-    reasons: list[str]  # of the first rows that are unreadable or in error, "path: reason"
+    codes: dict[str, int]  # rows that are unreadable or in error, by reason_code
+    reasons: list[str]  # of the first of them, "path: reason"
     missing: int  # images of this run without a row
     failures: list[str]  # the shards that they belong to, "shard: reason"
 
@@ -50,99 +57,223 @@ class Shard:
     part: str
     photos: tuple[Photo, ...]
     fingerprint: str
+    again: frozenset[str] | None = None  # of a file that is there: the images that are made again; None: all
+
+    @property
+    def wanted(self) -> tuple[Photo, ...]:
+        """The photos that are still to be labelled."""
+        return self.photos if self.again is None else tuple(p for p in self.photos if p.image_id in self.again)
 
 
-def plan(photos: Sequence[Photo], shard_rows: int, identity: Identity, detector: Detector) -> list[Shard]:
+@dataclass(frozen=True)
+class Survey:
+    """What an output folder lacks, and what must go before."""
+
+    todo: list[Shard]
+    tables: list[attributes.Table]  # of what the corpora say of their images, still to be written
+    obsolete: list[str]  # files, below the folder
+
+
+def maker(identity: Identity, detector: Detector, options: Options | None = None) -> dict[str, Any]:
+    """All that decides what a label is, besides the image: model, code, detector, options."""
+    return vars(identity) | {"detector": detector.identity} | vars(options or Options())
+
+
+def plan(
+    photos: Sequence[Photo],
+    shard_rows: int,
+    identity: Identity,
+    detector: Detector,
+    options: Options | None = None,
+) -> list[Shard]:
     """Photos in shards of ``shard_rows``, corpus by corpus, in order.
 
-    The fingerprint covers the identity of model and detector and each photo's name, path, size in bytes and
-    points; not the batch size, which only moves the last bits. ValueError when an image comes twice.
+    The fingerprint covers `maker` and each photo's name, path, size in bytes, points and box; not the batch size,
+    which only moves the last bits. ValueError when an image comes twice.
     """
     if not photos:
         raise InputError("no images to label")
     if len({(p.corpus, p.image_id) for p in photos}) < len(photos):
         raise ValueError("the same corpus and image id come twice")
+    made_by = maker(identity, detector, options)
     shards = []
-    for corpus, members in groupby(sorted(photos, key=lambda p: p.corpus), key=lambda p: p.corpus):
-        ordered = tuple(members)
-        for number, first in enumerate(range(0, len(ordered), shard_rows)):
-            group = ordered[first : first + shard_rows]
-            content = [vars(identity), detector.identity, [_describe(photo) for photo in group]]
+    for corpus, members in by_corpus(photos):
+        sizes = sources.sizes(photo.path for photo in members)
+        for number, first in enumerate(range(0, len(members), shard_rows)):
+            group = tuple(members[first : first + shard_rows])
+            content = [made_by, [_describe(photo, size) for photo, size in zip(group, sizes[first:], strict=False)]]
             shards.append(Shard(f"corpus={corpus}/part-{number:05d}.parquet", group, fingerprint(content)))
     return shards
 
 
-def _describe(photo: Photo) -> list[Any]:
-    try:
-        size = os.stat(photo.path).st_size
-    except OSError:
-        size = -1
-    return [photo.image_id, photo.path, size, None if photo.points is None else photo.points.tolist()]
+def by_corpus(photos: Sequence[Photo]) -> Iterator[tuple[str, list[Photo]]]:
+    """Each corpus' name and photos, by name; their order within it is kept."""
+    for corpus, members in groupby(sorted(photos, key=lambda p: p.corpus), key=lambda p: p.corpus):
+        yield corpus, list(members)
 
 
-def survey(out: Path, shards: Sequence[Shard], overwrite: bool) -> tuple[list[Shard], list[Path]]:
-    """The shards that are still to be made, and the files that must go before.
+def _describe(photo: Photo, size: int) -> list[Any]:
+    points = None if photo.points is None else photo.points.tolist()
+    return [photo.image_id, photo.path, size, points, photo.box]
+
+
+def refuse_inside(out: Output, inputs: Iterable[Path | str]) -> None:
+    """InputError where ``out`` is one of the folders that are read, or lies in one: a second run would read it."""
+    for given in inputs:
+        root = str(given).partition("?")[0].rstrip("/")  # without the options of a URI
+        if "://" in root:
+            inside = f"{out.where.partition('?')[0]}/".startswith(f"{root}/")
+        else:
+            root, inner = os.path.realpath(given), os.path.realpath(out.where)
+            inside = out.is_local and os.path.isdir(root) and os.path.commonpath([root, inner]) == root
+        if inside:
+            raise InputError(f"{out.name}: lies inside the input {given}; name a folder outside it")
+
+
+def survey(
+    out: Output,
+    shards: Sequence[Shard],
+    made_by: Mapping[str, Any],
+    overwrite: bool = False,
+    retry_errors: bool = False,
+) -> Survey:
+    """What is still to be made, and the files that must go before.
 
     Those are what a killed run left half-written and, with ``overwrite``, the labels of another run (other
-    weights, code or images, or left over from a larger one); without it, InputError names the first of them.
+    weights, code, options or images, or left over from a larger one); without it, InputError names the first.
+    ``retry_errors``: shards that are there are made again for their images that failed for a reason that can pass.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file, expected a folder for the labels")
-    wanted = {out / shard.part: shard.fingerprint for shard in shards}
-    folders = sorted({path.parent for path in wanted})
-    present = [path for folder in folders for path in table.parts(folder)]
-    foreign = [path for path in present if _fingerprint(path) != wanted.get(path)]
+    out.require_folder()
+    wanted = {shard.part: shard.fingerprint for shard in shards}
+    tables = [attributes.of(corpus, photos) for corpus, photos in by_corpus([p for s in shards for p in s.photos])]
+    wanted |= {table.part: table.fingerprint for table in tables if table.columns}
+    present, ruined = _present(out, {os.path.dirname(shard.part) for shard in shards}, {t.part for t in tables})
+    foreign = [part for part, about in present.items() if about.get("fingerprint") != wanted.get(part)]
     if foreign and not overwrite:
         raise InputError(
-            f"{foreign[0]}: holds labels of other weights, code or images ({len(foreign)} such files);"
+            f"{out.name}/{foreign[0]}: {_difference(present[foreign[0]], made_by)} ({len(foreign)} such files);"
             " overwrite them or name another folder"
         )
     fresh = set(present) - set(foreign)
-    todo = [shard for shard in shards if out / shard.part not in fresh]
-    halves = [path for folder in folders for path in folder.glob(".part-*.tmp")]
-    marker = [out / SUMMARY] if todo or foreign else []
-    return todo, [*marker, *foreign, *halves]
+    todo = [shard for shard in shards if shard.part not in fresh]
+    if retry_errors:
+        todo += _to_retry(out, [shard for shard in shards if shard.part in fresh])
+    lacking = [table for table in tables if table.columns and table.part not in fresh]
+    marker = [SUMMARY] if todo or foreign or lacking else []
+    return Survey(todo, lacking, [*marker, *foreign, *ruined])
 
 
-def clear(obsolete: Sequence[Path]) -> None:
+def _present(out: Output, folders: Iterable[str], tables: set[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """What the Parquet files there say of themselves; and files that are none, or were never finished."""
+    found = [f"{folder}/{name}" for folder in sorted(folders) for name in out.names(folder)]
+    found += [part for name in out.names(attributes.FOLDER) if _of(part := f"{attributes.FOLDER}/{name}", tables)]
+    halves = [part for part in found if part.endswith(".tmp") and os.path.basename(part).startswith(_OURS_HALF)]
+    parts = [part for part in found if part.endswith(".parquet") and os.path.basename(part).startswith(_OURS)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        said = dict(zip(parts, pool.map(lambda part: out.metadata(part, _MARKS), parts), strict=True))
+    ruined = [part for part, about in said.items() if about is None]
+    return {part: about for part, about in said.items() if about is not None}, [*ruined, *halves]
+
+
+def _of(part: str, tables: set[str]) -> bool:
+    """Whether a file of attributes, whole or half-written, is one of these corpora's."""
+    folder, name = os.path.split(part)
+    return f"{folder}/{name.removeprefix('.').partition('.parquet')[0]}.parquet" in tables
+
+
+def _difference(about: Mapping[str, str], made_by: Mapping[str, Any]) -> str:
+    """What tells labels that are there from those that are wanted, in words."""
+    there = json.loads(about.get("made_by", "{}"))
+    for key, value in made_by.items():
+        if key in there and there[key] != value:
+            return f"holds labels of another run: {key} was {there[key]!r}, now {value!r}"
+    return "holds labels of other images, or of an older version"
+
+
+def _to_retry(out: Output, shards: Sequence[Shard]) -> list[Shard]:
+    passing = {code for code, reason in schema.REASONS.items() if reason.can_pass}
+    with ThreadPoolExecutor(_READERS) as pool:
+        tables = pool.map(lambda shard: out.read(shard.part, ["image_id", "reason_code"]), shards)
+        pairs = [
+            (shard, frozenset(row["image_id"] for row in table.to_pylist() if row["reason_code"] in passing))
+            for shard, table in zip(shards, tables, strict=True)
+        ]
+    return [replace(shard, again=again) for shard, again in pairs if again]
+
+
+def merge(there: Iterable[Mapping[str, Any]], made: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of a shard with those of some images replaced by ``made``, each image at its old place."""
+    fresh = {image_id: list(rows) for image_id, rows in groupby(made, key=lambda row: row["image_id"])}
+    merged: list[Mapping[str, Any]] = []
+    for image_id, rows in groupby(there, key=lambda row: row["image_id"]):
+        merged += fresh.get(image_id, rows)
+    return merged
+
+
+def clear(out: Output, obsolete: Sequence[str]) -> None:
     """Remove what `survey` said must go; the marker goes first."""
-    for path in obsolete:
-        path.unlink(missing_ok=True)
+    for part in obsolete:
+        out.remove(part)
 
 
-def _fingerprint(path: Path) -> str:
-    try:
-        return schema.metadata(path).get("fingerprint", "")
-    except (OSError, ValueError):  # no Parquet file: none of ours, which appear whole
-        return ""
-
-
-def finish(out: Path, shards: Sequence[Shard], failures: dict[str, str]) -> Summary:
+def finish(out: Output, shards: Sequence[Shard], failures: Mapping[str, str]) -> Summary:
     """Compare ``out`` with what was wanted; where every photo has its rows, write the marker, _summary.json.
 
-    failures: the reasons, by shard, of those that could not be written.
+    failures: the reasons, by shard, of those that could not be written. OSError when the marker cannot be.
     """
     summary = _summarise(out, shards, failures)
     if not summary.missing:
         marker = asdict(summary) | {"fingerprint": fingerprint([s.fingerprint for s in shards])}
-        files.write_text(out / SUMMARY, json.dumps(marker, indent=1) + "\n")
+        text = json.dumps(marker, indent=1) + "\n"
+        out.write(SUMMARY, lambda file: _ignore(file.write(text.encode())))
     return summary
 
 
-def _summarise(out: Path, shards: Sequence[Shard], failures: dict[str, str]) -> Summary:
-    columns = ["corpus", "image_id", "path", "face_index", "status", "reason"]
-    frame = table.read(out, columns) if table.parts(out) else pd.DataFrame(columns=columns)
-    there = set(zip(frame["corpus"], frame["image_id"], strict=True))
-    absent = {s.part: sum((p.corpus, p.image_id) not in there for p in s.photos) for s in shards}
-    failed = frame[frame["status"].isin(["unreadable", "error"])][:_REASONS]
-    counts = table.summary(frame)[["images", *schema.STATUSES]].astype(int)
+def _ignore(_: object) -> None:
+    """For a callback that gives nothing."""
+
+
+def _summarise(out: Output, shards: Sequence[Shard], failures: Mapping[str, str]) -> Summary:
+    """One file after the other, so that memory does not grow with the corpus."""
+    wanted = {shard.part: shard for shard in shards}
+    counts: dict[str, Counter[str]] = {}
+    codes: Counter[str] = Counter()
+    reasons: list[str] = []
+    faces = 0
+    absent = {part: len(shard.photos) for part, shard in wanted.items()}
+    for part, rows in _rows(out):
+        corpus = part.partition("/")[0].removeprefix("corpus=")
+        ids = set(rows["image_id"])
+        count = counts.setdefault(corpus, Counter())
+        count.update(rows["status"])
+        count["images"] += len(ids)
+        faces += sum(index >= 0 for index in rows["face_index"])
+        failed = [i for i, status in enumerate(rows["status"]) if status in _FAILED]
+        codes.update(str(rows["reason_code"][i]) for i in failed)
+        reasons += [f"{rows['path'][i]}: {rows['reason'][i]}" for i in failed[: _REASONS - len(reasons)]]
+        if part in wanted:
+            absent[part] = sum(photo.image_id not in ids for photo in wanted[part].photos)
     lost = "its worker failed; Ray's messages say why"
     return Summary(
-        images=int(counts["images"].sum()),
-        faces=int((frame["face_index"] >= 0).sum()),
-        statuses={status: int(counts[status].sum()) for status in schema.STATUSES},
-        corpora={str(corpus): {str(k): int(v) for k, v in row.items()} for corpus, row in counts.iterrows()},
-        reasons=[f"{path}: {reason}" for path, reason in zip(failed["path"], failed["reason"], strict=True)],
+        images=sum(count["images"] for count in counts.values()),
+        faces=faces,
+        statuses={status: sum(count[status] for count in counts.values()) for status in schema.STATUSES},
+        corpora={corpus: {k: count[k] for k in ("images", *schema.STATUSES)} for corpus, count in counts.items()},
+        codes=dict(sorted(codes.items())),
+        reasons=reasons,
         missing=sum(absent.values()),
-        failures=[f"{part}: {failures.get(part, lost)}" for part, count in absent.items() if count],
+        failures=[f"{part}: {failures.get(part, lost)}" for part, count in absent.items() if count or part in failures],
     )
+
+
+def _rows(out: Output) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+    """Every shard there, of whatever corpus: its path and the columns that a summary needs."""
+    columns = ["image_id", "path", "face_index", "status", "reason_code", "reason"]
+    folders = [folder for folder in out.folders() if folder.startswith("corpus=")]
+    names = [(folder, name) for folder in folders for name in out.names(folder)]
+    parts = [f"{folder}/{name}" for folder, name in names if name.startswith("part-") and name.endswith(".parquet")]
+    with ThreadPoolExecutor(_READERS) as pool:
+        for first in range(0, len(parts), _READERS):  # as many in memory at once
+            some = parts[first : first + _READERS]
+            tables = pool.map(lambda part: out.read(part, columns), some)
+            yield from ((part, table.to_pydict()) for part, table in zip(some, tables, strict=True))
