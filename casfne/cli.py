@@ -2,22 +2,21 @@
 
 import json
 import logging
-import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
 from casfne import __version__
+from casfne.ask import ask_app
 from casfne.console import Out, progress
 from casfne.errors import InputError, guard
 from casfne.studio import facekit_app, studio_app
 
 TRAINED = Path("data/model/model.safetensors")  # what `make repro` writes
-FAILED = ("unreadable", "error")
 
 app = typer.Typer(
     help="Surface normals of faces, from one image, at corpus scale.\n\n"
@@ -26,13 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(ask_app)
 app.add_typer(studio_app, name="studio")
 app.add_typer(facekit_app, name="facekit")
 log = logging.getLogger("casfne")
-Where = Annotated[
-    list[str] | None,
-    typer.Option("--where", help='Keep rows where a column compares so, as in "roughness_deg > 5"; repeat for more.'),
-]
 
 
 def main() -> None:
@@ -97,18 +93,37 @@ def stereo(
 
 @app.command()
 def label(
-    inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, or the root of a corpus.")],
-    out: Out,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, folders, patterns, lists (.txt), archives (.zip, .tar, .parquet), or the root of a corpus; "
+            "local, s3:// or gs://."
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", help="Folder to write into, local or of a store (s3://, gs://).")],
     weights: Annotated[Path, typer.Option(help="Weights to use.")] = TRAINED,
-    corpus: Annotated[str, typer.Option(help="Layout of the input: folder, celeba, ffhq or 300w.")] = "folder",
+    corpus: Annotated[
+        str,
+        typer.Option(
+            help="Layout of the input: folder, celeba, celeba_wild, celebamask, ffhq, ffhq_thumbnails, 300w, tar or "
+            "parquet."
+        ),
+    ] = "folder",
     detector: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, in place of dlib's detector.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    encoding: Annotated[str, typer.Option(help="Of the normals: png8, or octahedral, which is precise.")] = "png8",
+    stages: Annotated[bool, typer.Option("--stages", help="Keep the normals of every stage t too.")] = False,
+    relit: Annotated[bool, typer.Option("--relit", help="Keep a thumbnail of each face under a light.")] = False,
+    timings: Annotated[bool, typer.Option("--timings", help="Fill the column seconds; files then differ.")] = False,
     shard_rows: Annotated[int, typer.Option(min=1, help="Images of a Parquet shard.")] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Faces at once in the network.")] = 8,
+    batch: Annotated[int, typer.Option(min=0, help="Faces at once in the network; 0: found by itself.")] = 0,
     actors: Annotated[int, typer.Option(min=1, help="Copies of the network.")] = 1,
     address: Annotated[str | None, typer.Option(help="Ray cluster to run on; default: this machine.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace labels of another run.")] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Make those again that failed for a reason that can pass.")
+    ] = False,
     max_failed_share: Annotated[float, typer.Option(help="Exit with 1 above this share of failed images.")] = 0.0,
 ) -> None:
     """Normals of every face in images, folders or a corpus, as Parquet: a row a face, and one an image without.
@@ -119,11 +134,18 @@ def label(
     """
     from casfne.corpora.catalogue import open_inputs
     from casfne.labelling import fleet
+    from casfne.labelling.label import Options
+    from casfne.labelling.progress import Progress
 
     photos = open_inputs(inputs, corpus)
     log.info("%d images", len(photos))
     with progress("label") as bar:
         task = bar.add_task("label", total=len(photos))
+
+        def tell(at: Progress) -> None:
+            failed = sum(at.failures.values())
+            bar.update(task, completed=at.done, description=f"{at.images_per_s:.1f} images/s, {failed} failed")
+
         summary = fleet.run(
             photos,
             out,
@@ -131,12 +153,16 @@ def label(
             detector=detector,
             device=device,
             precision=precision,
+            options=Options(encoding, stages, relit),
+            inputs=inputs,
             shard_rows=shard_rows,
             batch=batch,
             actors=actors,
             address=address,
             overwrite=overwrite,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            retry_errors=retry_errors,
+            timings=timings,
+            progress=tell,
         )
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items() if count)
     print(f"{out}: {summary.images} images, {summary.faces} faces ({counts})")
@@ -144,59 +170,6 @@ def label(
         print(reason, file=sys.stderr)
     if summary.missing or summary.failed_share > max_failed_share:
         raise InputError(f"{summary.failed_share:.1%} of the images failed, {summary.missing} have no row")
-
-
-@app.command()
-def query(
-    labels: Annotated[Path, typer.Argument(help="Folder of labels, or one shard.")],
-    where: Where = None,
-    columns: Annotated[str, typer.Option(help="Columns to print, with commas.")] = "corpus,image_id,face_index,status",
-    sort: Annotated[str | None, typer.Option(help="Column to sort by; -column: largest first.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
-    csv: Annotated[bool, typer.Option("--csv", help="Print all rows as CSV.")] = False,
-) -> None:
-    """Rows of labels that match; without options also a summary of each corpus.
-
-    Example: casfne query out/portraits --where "status == ok" --sort -roughness_deg --limit 5
-    """
-    from casfne import table
-
-    names = [name.strip() for name in columns.split(",")]
-    key = sort.removeprefix("-") if sort else None
-    frame = _read(labels, [*names, key] if key and key not in names else names, where)
-    if key:
-        frame = frame.sort_values(key, ascending=not str(sort).startswith("-"))
-    if csv:
-        print(frame[names].to_csv(index=False), end="")
-        return
-    print(frame[names].head(limit).to_string(index=False))
-    print(f"{min(limit, len(frame))} of {len(frame)} rows")
-    if not where and not sort:
-        print(table.summary(_read(labels, None, None)).to_string())
-
-
-@app.command()
-def show(
-    labels: Annotated[Path, typer.Argument(help="Folder of labels, or one shard.")],
-    out: Annotated[Path, typer.Option("--out", help="The PNG to write.")],
-    where: Where = None,
-    limit: Annotated[int, typer.Option(min=1, help="Faces to show.")] = 8,
-) -> None:
-    """A picture of labelled faces: the crop, its normals, and a matte face of that shape under a light.
-
-    Crops are cut again from the images that the rows name; one that is gone is left grey.
-
-    Example: casfne show out/portraits --out out/portraits.png --where "confidence_deg < 20"
-    """
-    from casfne.images import write_image
-    from casfne.report.figures import label_figure
-
-    columns = ["path", "image_id", "face_index", "crop_left", "crop_top", "crop_side", "normal", "mask"]
-    frame = _read(labels, columns, ["status == ok", *(where or [])]).head(limit)
-    if frame.empty:
-        raise InputError(f"{labels}: no labelled face matches")
-    write_image(out, label_figure(frame))
-    print(f"{out}: {len(frame)} faces")
 
 
 @app.command()
@@ -268,36 +241,6 @@ def export(
     else:
         export_program(network, out, about)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
-
-
-def _read(labels: Path, columns: list[str] | None, where: list[str] | None) -> Any:
-    from casfne import table
-
-    try:
-        return table.read(labels, columns, [condition(text) for text in where] if where else None)
-    except (FileNotFoundError, ValueError) as error:
-        raise InputError(str(error)) from None
-
-
-def condition(text: str) -> tuple[str, str, Any]:
-    """ "roughness_deg > 5" as ("roughness_deg", ">", 5.0); InputError for another form or an unknown column."""
-    from casfne import schema
-
-    found = re.fullmatch(r"\s*(\w+)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*", text)
-    if not found:
-        raise InputError(f"--where {text!r}: expected COLUMN OPERATOR VALUE, as in 'roughness_deg > 5'")
-    column, operator, value = found.groups()
-    if column not in schema.COLUMNS:
-        raise InputError(f"--where {text!r}: no column {column!r}, expected one of {', '.join(schema.COLUMNS)}")
-    kind = str(schema.COLUMNS[column][0])
-    if kind == "string":
-        if operator not in ("==", "!="):
-            raise InputError(f"--where {text!r}: {column} is text, which compares by == or != alone")
-        return column, operator, value.strip("'\"")
-    try:
-        return column, operator, int(value) if kind.startswith("int") else float(value)
-    except ValueError:
-        raise InputError(f"--where {text!r}: {column} is a number ({kind})") from None
 
 
 if __name__ == "__main__":

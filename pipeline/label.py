@@ -33,7 +33,7 @@ def main() -> None:
         batch=settings.batch,
         actors=settings.actors,
         overwrite=True,
-        progress=lambda done, total: print(f"label: {done} of {total} images", flush=True),
+        progress=lambda at: print(f"label: {at.done} of {at.total} images", flush=True),
     )
     print(f"label: {summary.images} images, {summary.faces} faces, rows by status {summary.statuses}")
     if summary.missing or summary.failed_share > settings.max_failed_share:

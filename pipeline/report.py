@@ -8,13 +8,12 @@ from casfne.corpora.samples import read_index, read_sample
 from casfne.errors import InputError, guard
 from casfne.files import write_text
 from casfne.images import read_image, write_image
-from casfne.report.figures import frame_figure, label_figure
+from casfne.report.figures import SHOWN, frame_figure, label_figure
 from casfne.report.page import render
 
 METRICS, EVALUATION, LABELS = Path("data/metrics"), Path("data/evaluation"), Path("data/labels")
 SAMPLES = Path("data/samples")
 OUT = Path("data/report/index.html")
-SHOWN = ["path", "crop_left", "crop_top", "crop_side", "normal", "mask"]
 
 
 @guard
@@ -27,7 +26,7 @@ def main() -> None:
     labels = table.summary(table.read(LABELS))
     figures = {"Held-out people: stages, shading and error": read_image(EVALUATION / "error_maps.png")}
     for corpus in labels.index:
-        one = table.read(LABELS, SHOWN, [("corpus", "==", corpus), ("status", "==", "ok")])
+        one = table.read(LABELS, list(SHOWN), [("corpus", "==", corpus), ("status", "==", "ok")])
         if len(one):
             figures[f"Labelled faces of {corpus}"] = label_figure(one.head(settings.faces_per_corpus))
     write_image(OUT.with_name("frame.png"), frame_figure(read_sample(SAMPLES, *first_sample())))

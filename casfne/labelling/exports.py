@@ -147,7 +147,7 @@ def _write_dataset(rows: pd.DataFrame, out: Path, frame: str) -> list[Path]:
     shutil.rmtree(half, ignore_errors=True)
     try:
         pieces = range(0, len(rows), _DATASET_ROWS)
-        names = [f"data/train-{i:05d}-of-{len(pieces):05d}.parquet" for i in range(len(pieces))]
+        names = [f"train-{i:05d}-of-{len(pieces):05d}.parquet" for i in range(len(pieces))]
         for name, first in zip(names, pieces, strict=True):
             with files.atomic_open(half / name) as file:
                 _write_rows(file, rows.iloc[first : first + _DATASET_ROWS], frame)

@@ -41,7 +41,7 @@ from casfne.labelling.shards import Shard, Summary
 _RETRIES = 1  # of a shard whose worker died: Ray's default would chase an image that kills workers for ever
 _ROUNDS = 5  # of sending what was lost again; machines that come and go cost rounds too
 _WAVE = 4096  # shards under way: the list of their photos lies in Ray's store, some 20 KB each
-_ACTOR_CPU = 0.01
+_ACTOR_CPU, _TASK_CPU = 0.01, 0.9  # a machine of one core holds a task and a few actors
 _HOPELESS = 16  # shards in a row that could not be written: the disk is full, or the store gone
 
 MakePredictor = Callable[[], steps.Predictor]
@@ -247,7 +247,7 @@ def _flow(todo: Sequence[Shard], deadly: Deadly, job: _Job, meter: Meter) -> dic
 
 def _stages(blocks: ray.data.Dataset, job: _Job) -> ray.data.Dataset:
     cpus = ray.cluster_resources().get("CPU", 1)
-    task = min(1.0, 0.5 * cpus)
+    task = min(_TASK_CPU, 0.5 * cpus)
     threads = max(1, (os.cpu_count() or 1) // job.actors)
     block: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     return (

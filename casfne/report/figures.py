@@ -10,10 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from casfne import table
+from casfne import sources, table
 from casfne.corpora.samples import Sample
 from casfne.errors import InputError
-from casfne.images import SIZE, Crop, grid, read_image, shade, to_uint8
+from casfne.images import SIZE, Crop, decode_image, grid, shade, to_uint8
 from casfne.normals import angle_deg, direction, encode, sphere
 
 KEY_LIGHT = direction(35, 25)  # of the shading: from the upper right
@@ -47,11 +47,15 @@ def error_figure(results: Sequence[tuple[Sample, NDArray]]) -> NDArray[np.uint8]
     return grid(rows, names)
 
 
+SHOWN = ("path", "image_id", "face_index", "crop_left", "crop_top", "crop_side", "normal", "normal_octahedral", "mask")
+"""The columns that `label_figure` needs."""
+
+
 def label_figure(frame: pd.DataFrame) -> NDArray[np.uint8]:
-    """A row for each labelled face: crop, normals, shading. Needs the columns path, crop_*, normal and mask."""
+    """A row for each labelled face: crop, normals, shading; ``frame`` has the columns ``SHOWN``."""
     rows = []
     for row in frame.to_dict("records"):
-        n, mask = table.normals(row["normal"]), table.mask(row["mask"])
+        n, mask = table.normals(row), table.mask(row)
         rows.append([crop_of(row), encode(n, mask), shade(n, KEY_LIGHT, mask)])
     return grid(rows, ["input", "normals", "shading"])
 
@@ -59,8 +63,8 @@ def label_figure(frame: pd.DataFrame) -> NDArray[np.uint8]:
 def crop_of(row: Mapping[Any, Any]) -> NDArray[np.uint8]:
     """The face that a label row is about, cut from its image again; grey where that cannot be read any more."""
     try:
-        image = read_image(row["path"])
-    except InputError:
+        image = decode_image(sources.read_bytes(row["path"]), row["path"])
+    except (OSError, InputError):
         return np.full((SIZE, SIZE, 3), 128, np.uint8)
     return Crop(row["crop_left"], row["crop_top"], row["crop_side"]).apply(image)
 
