@@ -193,7 +193,7 @@ configs:
 - config_name: default
   data_files:
   - split: train
-    path: data/train-*.parquet
+    path: train-*.parquet
 ---
 
 Surface normals of faces, made by casfne. `normal`: 8-bit RGB, (n + 1) / 2, frame {frame}; (128, 128, 128) is no normal.
