@@ -90,7 +90,7 @@ class Pictures(Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, str]:
         pixels: NDArray[np.uint8] = read_image(self.photos[index].path)
-        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255, self.photos[index].image_id
+        return torch.tensor(pixels).permute(2, 0, 1).float() / 255, self.photos[index].image_id
 
 
 def authors_seconds(weights: Path, photos: list[Photo], out: Path) -> float:

@@ -1,6 +1,7 @@
 """What tests of the fleet share: a model and a detector of numpy that say where they run, and what kills them."""
 
 import contextlib
+import io
 import os
 import random
 import signal
@@ -251,20 +252,28 @@ def flaky_proxy(port: int, dice: random.Random, share: float) -> Iterator[tuple[
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self.read_body()
             luck = dice.random()
             kind = "refused" if luck < share / 2 else "dropped" if luck < share else "passed"
             count[kind] += 1
             if kind == "refused":
                 return self.answer(503, {"Content-Type": "application/xml"}, b"<Error><Code>SlowDown</Code></Error>")
             onward = HTTPConnection("127.0.0.1", port)
-            onward.request(self.command, self.path, body, dict(self.headers))
+            kept = {k: v for k, v in self.headers.items() if k.lower() not in FRAMING}
+            onward.request(self.command, self.path, body, kept | {"Content-Length": str(len(body))})
             reply = onward.getresponse()
             content = reply.read()
             if kind == "dropped":
                 self.close_connection = True
                 return None
             return self.answer(reply.status, dict(reply.getheaders()), content)
+
+        def read_body(self) -> bytes:
+            chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+            source = self.rfile
+            body = unchunked(source) if chunked else source.read(int(self.headers.get("Content-Length", 0)))
+            # Amazon's own framing, around a checksum that comes last
+            return unchunked(io.BytesIO(body)) if "aws-chunked" in self.headers.get("Content-Encoding", "") else body
 
         def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
             self.send_response_only(status)
@@ -290,6 +299,20 @@ def flaky_proxy(port: int, dice: random.Random, share: float) -> Iterator[tuple[
     finally:
         server.shutdown()
         server.server_close()
+
+
+FRAMING = ("transfer-encoding", "expect", "content-length", "content-encoding", "x-amz-trailer")
+
+
+def unchunked(source: Any) -> bytes:
+    """The content of a body sent in chunks; what trails it is passed over."""
+    pieces = []
+    while size := int(source.readline().split(b";")[0], 16):
+        pieces.append(source.read(size))
+        source.readline()
+    while source.readline().strip():
+        pass
+    return b"".join(pieces)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
