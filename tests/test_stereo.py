@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from test_photoface import POINTS
 
 from casfne.images import to_uint8
 from casfne.normals import direction, recognise_frame
@@ -9,22 +10,6 @@ from casfne.stereo.captures import Capture, open_capture
 from casfne.stereo.face import face_region, held_out_error
 from casfne.stereo.solution import solve_capture
 from casfne.stereo.surface import Settings, predict
-
-POINTS = np.array(
-    [
-        [60, 70],
-        [80, 70],
-        [96, 40],
-        [112, 70],
-        [132, 70],
-        [85, 100],
-        [96, 100],
-        [107, 100],
-        [80, 125],
-        [112, 125],
-        [96, 150],
-    ]
-)
 
 
 def test_held_out_lights_of_a_matte_sphere_are_predicted(ball):

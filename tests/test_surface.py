@@ -115,7 +115,7 @@ def test_tiles_make_no_difference(ball, many_lights, monkeypatch, count):
     monkeypatch.setattr(surfaces, "TILE_BYTES", 1)
     rows = solve_images(images, many_lights[:count], white=255)
     assert (rows.mask == whole.mask).all()
-    for name in ("normals", "albedo", "trust", "condition", "used"):
+    for name in ("normals", "albedo", "condition", "used"):
         assert np.allclose(getattr(rows, name), getattr(whole, name), atol=1e-4), name
 
 
