@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export RAY_USAGE_STATS_ENABLED := 0
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help install repro test lint bench pictures lock clean
+.PHONY: help install repro test lint soak bench pictures lock clean
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -30,6 +30,9 @@ lint: install    ## ruff and mypy
 	ruff check .
 	ruff format --check .
 	mypy
+
+soak: install    ## the kill tests for longer, 20 rounds each
+	PYTHONPATH=tests python -m pytest -n0 -s tests/soak/soak_fleet.py
 
 bench: install   ## benchmarks/*.py -> benchmarks/results/latest.json
 	python -m benchmarks

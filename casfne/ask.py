@@ -143,13 +143,14 @@ def condition(text: str) -> tuple[str, str, Any]:
     if column not in schema.COLUMNS:
         raise InputError(f"--where {text!r}: no column {column!r}, expected one of {', '.join(schema.COLUMNS)}")
     kind = str(schema.COLUMNS[column][0])
-    if kind in ("string", "bool") and operator not in ("==", "!="):
-        raise InputError(f"--where {text!r}: {column} is {kind}, which compares by == or != alone")
+    words = {"string": "text", "bool": "true or false"}
+    if kind in words and operator not in ("==", "!="):
+        raise InputError(f"--where {text!r}: {column} is {words[kind]}, which compares by == or != alone")
     if kind == "string":
         return column, operator, value.strip("'\"")
     if kind == "bool":
         if value.lower() not in ("true", "false"):
-            raise InputError(f"--where {text!r}: {column} is true or false, not {value!r}")
+            raise InputError(f"--where {text!r}: {column} is {words[kind]}, not {value!r}")
         return column, operator, value.lower() == "true"
     try:
         return column, operator, int(value) if kind.startswith("int") else float(value)

@@ -168,7 +168,7 @@ def label(
     print(f"{out}: {summary.images} images, {summary.faces} faces ({counts})")
     for reason in summary.failures + summary.reasons:
         print(reason, file=sys.stderr)
-    if summary.missing or summary.failed_share > max_failed_share:
+    if summary.missing or summary.failures or summary.failed_share > max_failed_share:
         raise InputError(f"{summary.failed_share:.1%} of the images failed, {summary.missing} have no row")
 
 

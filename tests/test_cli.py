@@ -12,7 +12,8 @@ from conftest import ROOT
 from test_authors import release, saved
 from typer.testing import CliRunner
 
-from casfne.cli import app, condition
+from casfne.ask import condition
+from casfne.cli import app
 from casfne.errors import InputError
 from casfne.images import read_image, to_uint8, write_image
 from casfne.model.cascade import Cascade, CascadeConfig
