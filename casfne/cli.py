@@ -82,7 +82,7 @@ def stereo(
         solver=solver, shadow=shadow, saturation=saturation, strengths=strengths, refine_lights=refine_lights
     )
     solution = solve_capture(taken, settings)
-    if "mask" in solution.surface.reason:
+    if not solution.surface.mask.any():
         raise InputError(f"{capture}: {solution.surface.reason['mask']}")
     summary = describe(solution)
     if held_out:

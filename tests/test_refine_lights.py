@@ -7,6 +7,7 @@ import pytest
 import torch
 from analytic_face import analytic_face
 from conftest import ROOT
+from test_photoface import POINTS
 
 from casfne.errors import InputError
 from casfne.images import to_uint8
@@ -161,7 +162,7 @@ def test_a_capture_is_solved_under_its_refined_lights():
 
 def test_what_cannot_be_refined_is_solved_as_given_and_says_so():
     capture, _, _ = captured(lights_of(4, 1))
-    near = replace(capture, positions=(capture.lights * 2).astype(np.float32))
+    near = replace(capture, positions=(capture.lights * 2).astype(np.float32), points=POINTS * SIZE / 192)
     for taken, why in ((capture, "4 lights cannot be refined"), (near, "the lamps' places are given")):
         plain, asked = (solve_capture(taken, Settings(refine_lights=asked)).surface for asked in (False, True))
         assert np.array_equal(plain.normals, asked.normals) and why in asked.reason["refine_lights"]

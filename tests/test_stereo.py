@@ -6,7 +6,7 @@ from test_photoface import POINTS
 
 from casfne.images import to_uint8
 from casfne.normals import direction, recognise_frame
-from casfne.stereo.captures import Capture, open_capture
+from casfne.stereo.captures import Capture, open_capture, with_lamps_at
 from casfne.stereo.face import face_region, held_out_error
 from casfne.stereo.solution import solve_capture
 from casfne.stereo.surface import Settings, predict
@@ -25,6 +25,17 @@ def test_the_face_region_follows_the_points():
     region = face_region(POINTS.astype(float), 192, 192)
     assert all(region[int(y), int(x)] for x, y in POINTS)
     assert 0.15 < region.mean() < 0.6
+
+
+def test_near_lamps_that_count_as_far_are_said(ball, four_lights):
+    n, mask = ball
+    images = to_uint8(predict(n * 0.7, four_lights) * mask)[..., None]
+    placed = with_lamps_at(Capture("ball", images, four_lights), 1.0)
+    found, far = solve_capture(placed), solve_capture(Capture("ball", images, four_lights))
+    assert "no face points" in found.surface.reason["near lamps"] and not far.surface.reason
+    assert np.array_equal(found.surface.normals, far.surface.normals)
+    strengths = solve_capture(placed, Settings(strengths=True)).surface.reason["strengths"]
+    assert strengths.startswith("estimated")  # as of any far lamps
 
 
 @pytest.mark.parametrize("person", ["yaleB01", "yaleB02"])

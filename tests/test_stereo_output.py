@@ -10,7 +10,6 @@ from test_near import LAMPS, VIEW, shot
 from casfne.images import read_image, to_uint8
 from casfne.normals import direction, normalise
 from casfne.stereo.captures import Capture
-from casfne.stereo.integrate import Integrability
 from casfne.stereo.near import EYES_APART_M
 from casfne.stereo.output import MOST_SHOWN, balance, describe, figure, rendered, write_solution
 from casfne.stereo.registration import Registration
@@ -43,10 +42,9 @@ def test_a_summary_is_json_whatever_is_missing(solved):
     )
     empty = replace(surface, mask=surface.mask & False)
     for one in (surface, empty):
-        summary = describe(
-            replace(solved, surface=one, registration=found, integrability=Integrability(float("nan"), 1.0))
-        )
+        summary = describe(replace(solved, surface=one, registration=found))
         assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["integrability"] == {"curl_rms_pixels": None, "angle_deg": None}  # of nothing
     assert summary["registration"]["standard_errors_pixels"][1] is None
 
 

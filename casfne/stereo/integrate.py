@@ -45,8 +45,30 @@ def poisson(normals: Floats, mask: Mask) -> Floats:
     connected part has mean 0: how parts stand to each other is not in normals. Conjugate gradients to ``TOLERANCE``,
     preconditioned by the equation on the whole rectangle: (rectangle's solution restricted to the mask)^-1 is the
     mask's own matrix plus that of the best extension to the outside, so the number of rounds depends on the mask's
-    shape and not on the size of the picture.
+    shape and not on the size of the picture. What lies around the mask is left aside.
     """
+    _check(normals, mask)
+    depth, own = np.full(mask.shape, np.nan, np.float32), _bounds(mask)
+    depth[own] = _poisson(normals[own], mask[own])
+    return depth
+
+
+def _check(normals: Floats, mask: Mask) -> None:
+    if normals.ndim != 3 or normals.shape[2] != 3 or mask.shape != normals.shape[:2]:
+        raise ValueError(f"expected normals [H, W, 3] and mask [H, W], got {normals.shape} and {mask.shape}")
+
+
+def _bounds(mask: Mask) -> tuple[slice, slice]:
+    """Rows and columns of the rectangle about ``mask``; nothing where that is empty."""
+    spans = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    rows, columns = (slice(found[0], found[-1] + 1) if found.size else slice(0) for found in spans)
+    return rows, columns
+
+
+def _poisson(normals: Floats, mask: Mask) -> Floats:
+    """Of the rectangle alone."""
+    if not mask.size:
+        return np.empty(mask.shape, np.float32)
     quick = [2 * cv2.getOptimalDFTSize((n + 1) // 2) - n for n in mask.shape]
     steps = _Steps.of(normals, mask, quick, "constant")
     right = steps.divergence()
@@ -126,8 +148,7 @@ class _Steps:
         normals: Floats, mask: Mask, pad: Sequence[int] = (0, 0), mode: Literal["constant", "edge"] = "constant"
     ) -> "_Steps":
         """``pad``: rows and columns to add below and on the right, outside the mask or as the last ones are."""
-        if normals.ndim != 3 or normals.shape[2] != 3 or mask.shape != normals.shape[:2]:
-            raise ValueError(f"expected normals [H, W, 3] and mask [H, W], got {normals.shape} and {mask.shape}")
+        _check(normals, mask)
         inside = mask.astype(bool) & np.isfinite(normals).all(-1) & (normals != 0).any(-1)
         n = np.where(inside[..., None], normals, 0).astype(np.float64)
         pads = [(0, added) for added in pad]

@@ -176,9 +176,7 @@ def _misfit_about(rays: Rays, lamps: Tensor, place: Tensor) -> tuple[Tensor, Ten
 def _misfit(rays: Rays, lamps: Tensor, place: Tensor) -> Tensor:
     """What least squares over usable lights leave, relative to the albedo, [L, N]."""
     there = replace(rays, lights=near_lights(lamps, place))
-    weights = rays.usable.float()
-    scaled = there.fit(weights)
-    return weights * (there.signal - there.predict(scaled)) / scaled.norm(dim=0).clamp_min(1e-6)
+    return there.misfit(there.fit(rays.usable.float()))
 
 
 def _place(view: View, depth: Floats, mask: Mask, shift: Tensor) -> Tensor:

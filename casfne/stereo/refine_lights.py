@@ -210,6 +210,4 @@ def _choose(evidence: _Evidence) -> Tensor:
 
 def _misfit(rays: Rays) -> float:
     scaled = masked(rays).scaled
-    size = scaled.norm(dim=0)
-    residual = (rays.signal - rays.predict(scaled)).abs() / size
-    return float(residual[rays.usable & (size > 0)].mean())
+    return float(rays.misfit(scaled).abs()[rays.usable & scaled.any(0)].mean())

@@ -1,6 +1,7 @@
 """All that stereo does with a capture: register, solve under far lamps or near ones, and say how far to believe it."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from casfne.stereo.refine_lights import refine_capture
 from casfne.stereo.registration import FEWEST, MOST, Registration, register_capture, undo
 from casfne.stereo.solvers.least_squares import masked
 from casfne.stereo.solvers.registry import solver_of
-from casfne.stereo.surface import Pictures, Settings, Surface, assemble, blank, put, solve
+from casfne.stereo.surface import Pictures, Settings, Surface, assemble, blank, put, solve_pictures
 from casfne.stereo.trust import Features, features_of, slip_of, trust
 
 Floats = NDArray[np.float32]
@@ -29,20 +30,34 @@ WORSE = 0.05  # as much less well moved pictures may fit: gloss and noise make s
 class Solution:
     """All that stereo finds out about a face. capture: as it was solved, its pictures moved back. surface: its mask cut
     to the face where the capture has points. trust: float32 [H, W], 0..1, 0 off the mask; see `casfne.stereo.trust`.
-    depth: float32 [H, W] in pixels, towards the camera, NaN off the mask; from the eyes where the lamps' places are
-    known, else of mean 0 over each connected part; ``pixel_m``: metres a pixel, or None; ``place``: float32 [3, H, W],
-    metres, of pixels under near lamps, or None. registration: None for many pictures, or without points. features: what
-    trust follows from."""
+    ``pixel_m``: metres a pixel, or None; ``place``: float32 [3, H, W], metres, of pixels under near lamps, and
+    ``near_depth`` float32 [H, W], their depth in pixels from the eyes, or None. registration: None for many pictures,
+    or without points. features: what trust follows from."""
 
     capture: Capture
     surface: Surface
     trust: Floats
-    depth: Floats
     pixel_m: float | None
     place: Floats | None
-    integrability: Integrability
+    near_depth: Floats | None
     registration: Registration | None
     features: Features
+
+    @property
+    def depth(self) -> Floats:
+        """float32 [H, W] in pixels, towards the camera, NaN off the mask: from the eyes where the lamps' places are
+        known, else of mean 0 over each connected part."""
+        return self._integrated if self.near_depth is None else self.near_depth
+
+    @property
+    def integrability(self) -> Integrability:
+        """How well the normals fit any surface."""
+        return integrability_error(self.surface.normals, self.surface.mask, self._integrated)
+
+    @cached_property
+    def _integrated(self) -> Floats:
+        """As long as all the rest takes, so only when it is asked for."""
+        return poisson(self.surface.normals, self.surface.mask)
 
 
 def solve_capture(capture: Capture, settings: Settings | None = None) -> Solution:
@@ -58,20 +73,18 @@ def solve_capture(capture: Capture, settings: Settings | None = None) -> Solutio
         slip = slip_of(capture, registration, moved=not reason)
     capture, settings, taken = _with_its_lights(capture, settings, region)
     pictures = Pictures.of(capture, settings)
-    near = _solve_near(capture, pictures, region) if capture.positions is not None else None
-    surface = near[0] if near else _solve_far(capture, settings, region)
+    near = _solve_near(capture, pictures, region)
+    surface = near[0] if near else _solve_far(pictures, region)
     features = features_of(pictures, surface, near[1] if near else None, slip)
     if not surface.mask.any():
         taken = taken | {"mask": _why_empty(features, region)}
-    relative = poisson(surface.normals, surface.mask)
     return Solution(
         capture,
         replace(surface, reason=surface.reason | reason | taken),
         trust(features) * surface.mask,
-        near[2] if near else relative,
         View.of(points).pixel_m if points is not None else None,
         near[1].place if near else None,
-        integrability_error(surface.normals, surface.mask, relative),
+        near[2] if near else None,
         registration,
         features,
     )
@@ -100,8 +113,7 @@ def misfit(pictures: Pictures, region: NDArray[np.bool_]) -> float:
     rays = rays.part((rays.usable.sum(0) >= 4).nonzero()[:, 0])
     if not rays.signal.shape[1]:
         return 0.0
-    scaled = masked(rays).scaled
-    squares = (rays.residual(scaled).square() * rays.usable).sum(0) / scaled.square().sum(0).clamp_min(1e-6)
+    squares = rays.misfit(masked(rays).scaled).square().sum(0)
     return float((squares / MISFIT_SCALE**2).log1p().mean())
 
 
@@ -111,7 +123,7 @@ def _with_its_lights(
     """The capture with the directions of its lights refined, if the settings ask for that; settings that ask for what
     can be done; and why not, or how far lights have moved."""
     asked = [name for name in ("strengths", "refine_lights") if getattr(settings, name)]
-    if capture.positions is not None and asked:
+    if capture.positions is not None and capture.points is not None and asked:
         plain = replace(settings, strengths=False, refine_lights=False)
         return capture, plain, dict.fromkeys(asked, "the lamps' places are given: taken as they are")
     if not settings.refine_lights:
@@ -132,8 +144,8 @@ def _why_empty(features: Features, region: NDArray[np.bool_]) -> str:
     return f"no pixel of the face has a normal: {seen}"
 
 
-def _solve_far(capture: Capture, settings: Settings, region: NDArray[np.bool_]) -> Surface:
-    surface = solve(capture, settings)
+def _solve_far(pictures: Pictures, region: NDArray[np.bool_]) -> Surface:
+    surface = solve_pictures(pictures)
     mask = surface.mask & region
     return replace(surface, mask=mask, normals=surface.normals * mask[..., None], albedo=surface.albedo * mask)
 
@@ -141,9 +153,11 @@ def _solve_far(capture: Capture, settings: Settings, region: NDArray[np.bool_]) 
 def _solve_near(
     capture: Capture, pictures: Pictures, region: NDArray[np.bool_]
 ) -> tuple[Surface, NearLamps, Floats] | None:
-    """The surface under lamps at their places, their lights at each pixel, and the depth in pixels; None, and why in
-    ``pictures.reason``, without points that tell how large a pixel is."""
-    if capture.points is None or capture.positions is None:
+    """The surface under lamps at their places, their lights at each pixel, and the depth in pixels. None where the
+    places are not known and, which ``pictures.reason`` says, without points that tell how large a pixel is."""
+    if capture.positions is None:
+        return None
+    if capture.points is None:
         pictures.reason["near lamps"] = "no face points, which tell metres from pixels: lamps taken as far"
         return None
     positions = capture.positions[pictures.near]

@@ -60,7 +60,7 @@ class Surface:
 
 def solve(capture: Capture, settings: Settings | None = None) -> Surface:
     """Normals and albedo of a capture, its lamps taken as far away; see `solve_images`."""
-    return solve_images(capture.images, capture.lights, settings, capture.white, capture.ambient)
+    return solve_pictures(Pictures.of(capture, settings or Settings()))
 
 
 def solve_images(
@@ -78,7 +78,11 @@ def solve_images(
     or lights nearly in one plane, determine, or whose normal faces away, is outside the mask.
     InputError for lights that do not fit the images, for too few, or ones in one plane.
     """
-    pictures = Pictures(images, lights, settings or Settings(), white, ambient)
+    return solve_pictures(Pictures(images, lights, settings or Settings(), white, ambient))
+
+
+def solve_pictures(pictures: "Pictures") -> Surface:
+    """The same, of pictures that are open already."""
     surface = blank(pictures.height, pictures.width, pictures.reason)
     for rows in pictures.tiles():
         measured = pictures.measured(rows)

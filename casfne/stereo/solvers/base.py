@@ -64,6 +64,10 @@ class Rays:
             return torch.addmm(self.signal, self.lights, scaled, beta=-1)
         return self.predict(scaled) - self.signal
 
+    def misfit(self, scaled: Tensor) -> Tensor:
+        """What ``scaled`` [3, N] leaves at usable lights, of the albedo, [L, N]; 0 at others."""
+        return self.usable * self.residual(scaled) / scaled.norm(dim=0).clamp_min(1e-6)
+
     def fit(self, weights: Tensor) -> Tensor:
         """The b [3, N] of the least sum of w (I - l . b)^2, 0 where the weighted lights do not determine it."""
         return solve_symmetric(self.matrix(weights), self.right(weights * self.signal))
