@@ -86,7 +86,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "code_version": (pa.string(), "version of this code"),
     "refinements": (pa.int32(), "T, the refinements after the initial prediction"),
     "precision": (pa.string(), "arithmetic of the network"),
-    "seconds": (pa.float32(), "time for this row, reading to normals; the one column that differs between runs"),
+    "seconds": (pa.float32(), "of work, reading to normals; null unless asked for, since it differs between runs"),
     "reason_code": (pa.string(), f"why the status is not ok, one of {', '.join(REASONS)}; null where it is ok"),
     "normal_octahedral": (
         pa.binary(),

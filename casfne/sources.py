@@ -362,7 +362,7 @@ def _read_local(local: str, path: str, limit: int) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"{path}: no regular file")
         _bounded(path, found.st_size, limit)
-        return file.read(limit)
+        return file.read(found.st_size)
 
 
 def _read_within(folder: str, name: str, limit: int) -> bytes:

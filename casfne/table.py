@@ -9,8 +9,9 @@ image that gave none. The column `corpus` stands in the folder's name, where pan
 `pandas.read_parquet(folder)` works as well. A folder is a local path or a URI (s3://, gs://).
 
 Shards are small, so that one picture is found quickly; a million rows are thousands of them. `index` gathers their
-numbers in one file, `_index.parquet`, which `read` uses for as long as it is true: metrics come from it alone, and
-one image's pictures from the one shard that holds it (quickest where images were labelled in the order of their ids).
+numbers in one file, `_index.parquet` (a complete run ends with it), which `read` uses for as long as it is true:
+metrics come from it alone, and one image's pictures from the one shard that holds it (quickest where images were
+labelled in the order of their ids).
 """
 
 import hashlib
@@ -177,12 +178,15 @@ def _table(labels: _Labels, names: list[str], asked: list[str], matching: ds.Exp
 def index(path: Path | str) -> None:
     """Gather the numbers of all shards in ``path``/_index.parquet, which makes `read` quick; the shards stay.
 
-    It appears whole or not at all. When shards change afterwards, `read` goes to the shards until the index is
-    made again. Raises InputError: no label file, a damaged one.
+    It appears whole or not at all; one that is there and true stays. When shards change afterwards, `read` goes to
+    the shards until the index is made again, as every complete run of `casfne label` does.
+    Raises InputError: no label file, a damaged one.
     """
     labels = _find(path)
     if not labels.shards or labels.paths == [labels.base]:
         raise InputError(f"{path}: no folder of label files (corpus=*/part-*.parquet)")
+    if _fresh_index(labels):
+        return
     fields = [*(SCHEMA.field(name).remove_metadata() for name in LIGHT), pa.field("_part", pa.string())]
     kind = pa.schema(fields, {"shards": labels.state})
     try:

@@ -55,7 +55,7 @@ class _Job:
 
     out: Output
     folder: Path  # where relative paths of photos start: a worker may stand elsewhere
-    make_predictor: MakePredictor
+    make_predictor: bytes  # pickled once more: who only decodes or writes would import torch to unpickle the job
     identity: steps.Identity
     detector: faces.Detector
     options: steps.Options
@@ -136,7 +136,8 @@ def label(
     found = shards.survey(place, wanted, made_by, overwrite, retry_errors)
     actors = min(actors, max(len(found.todo), 1))
     given = options or steps.Options()
-    job = _Job(place, Path.cwd(), make_predictor, identity, detector, given, batch, actors, gpu, timings)
+    make = ray.cloudpickle.dumps(make_predictor)
+    job = _Job(place, Path.cwd(), make, identity, detector, given, batch, actors, gpu, timings)
     undone = sum(len(shard.wanted) for shard in found.todo)
     with connected(address) if found.todo else nullcontext():
         try:
@@ -363,7 +364,7 @@ class _Model:
     """The actor: holds the model."""
 
     def __init__(self, job: _Job, threads: int) -> None:
-        predictor = job.make_predictor()
+        predictor: steps.Predictor = pickle.loads(job.make_predictor)()
         if (mine := steps.Identity.of(predictor)) != job.identity:
             raise InputError(f"a worker has {mine}, the run was started with {job.identity}")
         if torch := sys.modules.get("torch"):  # Ray gives it one thread

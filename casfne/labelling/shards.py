@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from casfne import schema, sources
+from casfne import schema, sources, table
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
 from casfne.labelling import attributes
@@ -217,12 +217,14 @@ def clear(out: Output, obsolete: Sequence[str]) -> None:
 
 
 def finish(out: Output, shards: Sequence[Shard], failures: Mapping[str, str]) -> Summary:
-    """Compare ``out`` with what was wanted; where every photo has its rows, write the marker, _summary.json.
+    """Compare ``out`` with what was wanted; where every photo has its rows, write the index (`table.index`) and the
+    marker, _summary.json.
 
-    failures: the reasons, by shard, of those that could not be written. OSError when the marker cannot be.
+    failures: the reasons, by shard, of those that could not be written. OSError or InputError when the rest cannot be.
     """
     summary = _summarise(out, shards, failures)
     if not summary.missing:
+        table.index(out.where)
         marker = asdict(summary) | {"fingerprint": fingerprint([s.fingerprint for s in shards])}
         text = json.dumps(marker, indent=1) + "\n"
         out.write(SUMMARY, lambda file: _ignore(file.write(text.encode())))
