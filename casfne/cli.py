@@ -118,7 +118,7 @@ def label(
     timings: Annotated[bool, typer.Option("--timings", help="Fill the column seconds; files then differ.")] = False,
     shard_rows: Annotated[int, typer.Option(min=1, help="Images of a Parquet shard.")] = 256,
     batch: Annotated[int, typer.Option(min=0, help="Faces at once in the network; 0: found by itself.")] = 0,
-    actors: Annotated[int, typer.Option(min=1, help="Copies of the network.")] = 1,
+    actors: Annotated[int, typer.Option(min=0, help="Copies of the network; 0: one a GPU, or else one a CPU.")] = 0,
     address: Annotated[str | None, typer.Option(help="Ray cluster to run on; default: this machine.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace labels of another run.")] = False,
     retry_errors: Annotated[

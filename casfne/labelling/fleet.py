@@ -12,7 +12,6 @@ without those that kill. Long runs go in waves, so that memory does not grow wit
 import functools
 import json
 import logging
-import os
 import pickle
 import sys
 import warnings
@@ -42,6 +41,7 @@ _RETRIES = 1  # of a shard whose worker died: Ray's default would chase an image
 _ROUNDS = 5  # of sending what was lost again; machines that come and go cost rounds too
 _WAVE = 4096  # shards under way: the list of their photos lies in Ray's store, some 20 KB each
 _ACTOR_CPU, _TASK_CPU = 0.01, 0.9  # a machine of one core holds a task and a few actors
+_ACTOR_BYTES = 2 << 30  # of memory, of an actor on CPUs: torch, the network, a shard on its way in and one out
 _HOPELESS = 16  # shards in a row that could not be written: the disk is full, or the store gone
 
 MakePredictor = Callable[[], steps.Predictor]
@@ -60,7 +60,7 @@ class _Job:
     detector: faces.Detector
     options: steps.Options
     batch: int
-    actors: int
+    actors: int  # 0: see `_pool`
     gpu: bool
     timings: bool
 
@@ -103,7 +103,7 @@ def label(
     inputs: Iterable[Path | str] = (),
     shard_rows: int = 128,
     batch: int = 0,
-    actors: int = 1,
+    actors: int = 0,
     gpu: bool = True,
     address: str | None = None,
     overwrite: bool = False,
@@ -117,6 +117,8 @@ def label(
     make_predictor: called once in every actor; what it gives must have ``identity``.
     inputs: the folders that are read; ``out`` may not lie in one of them.
     batch: faces at once in the network; 0: found by itself, see `batches`.
+    actors: copies of the network; 0: one for each GPU of the cluster or, where it has none, for each CPU, as far as
+    memory goes. One a CPU labels faster than one over all of them, whose threads wait for each other.
     address: of a Ray cluster; None: the one of RAY_ADDRESS, else one started here and ended afterwards. A Ray
     that this process already holds is used as it is.
     overwrite: replace what other runs left in these corpora, instead of refusing it. Other corpora stay.
@@ -134,7 +136,6 @@ def label(
     wanted = shards.plan(photos, shard_rows, identity, detector, options)
     made_by = shards.maker(identity, detector, options)
     found = shards.survey(place, wanted, made_by, overwrite, retry_errors)
-    actors = min(actors, max(len(found.todo), 1))
     given = options or steps.Options()
     make = ray.cloudpickle.dumps(make_predictor)
     job = _Job(place, Path.cwd(), make, identity, detector, given, batch, actors, gpu, timings)
@@ -147,11 +148,21 @@ def label(
         except OSError as error:
             raise InputError(f"{place.name}: cannot be written ({error})") from None
         meter = Meter(len(photos) - undone, len(photos), _reporter(progress))
+        if found.todo:
+            job = replace(job, actors=min(job.actors or _pool(job), len(found.todo)))
         failures = _label_shards(found.todo, job, meter)
     try:
         return shards.finish(place, wanted, failures)
     except OSError as error:
         raise InputError(f"{place.name}: cannot be written ({error})") from None
+
+
+def _pool(job: _Job) -> int:
+    """How many copies of the network a cluster is good for."""
+    has = ray.cluster_resources()
+    if job.gpu and has.get("GPU", 0):
+        return int(has["GPU"])
+    return max(1, min(int(has.get("CPU", 1)), int(has.get("memory", 0)) // _ACTOR_BYTES))
 
 
 def _reporter(progress: Tell | None) -> Tell:
@@ -249,7 +260,7 @@ def _flow(todo: Sequence[Shard], deadly: Deadly, job: _Job, meter: Meter) -> dic
 def _stages(blocks: ray.data.Dataset, job: _Job) -> ray.data.Dataset:
     cpus = ray.cluster_resources().get("CPU", 1)
     task = min(_TASK_CPU, 0.5 * cpus)
-    threads = max(1, (os.cpu_count() or 1) // job.actors)
+    threads = max(1, int(cpus) // job.actors)
     block: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     return (
         blocks.map_batches(functools.partial(_decode, job=job), num_cpus=task, max_retries=_RETRIES, **block)
