@@ -69,8 +69,8 @@ def show(
     print(f"{out}: {len(frame)} faces")
 
 
-@ask_app.command()
-def paste(labels: Labels, out: Out, where: Where = None) -> None:
+@ask_app.command("paste")
+def paste_labels(labels: Labels, out: Out, where: Where = None) -> None:
     """Normals put back into the pixels of their photographs, a PNG an image.
 
     Example: casfne paste out/portraits --out out/pasted
@@ -89,16 +89,16 @@ def export_labels(
     frame: Annotated[str, typer.Option(help="opengl, directx, opencv or sfs.")] = "opengl",
     where: Where = None,
 ) -> None:
-    """Normals of labelled faces as files of another kind; all that match are held in memory.
+    """Normals of labelled faces as files of another kind, a shard at a time.
 
     Example: casfne export-labels out/portraits --out out/npy --kind npy
     """
-    from casfne import schema
+    from casfne import schema, table
     from casfne.labelling.exports import export
 
     columns = [name for name in schema.COLUMNS if name not in ("stages", "relit")]
-    rows = _read(labels, columns, ["status == ok", *(where or [])])
-    print(f"{out}: {len(export(rows, out, kind, frame))} files")
+    matching = [("status", "==", "ok"), *(condition(text) for text in where or [])]
+    print(f"{out}: {len(export(table.pieces(labels, columns, matching), out, kind, frame))} files")
 
 
 @ask_app.command("schema")

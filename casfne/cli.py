@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from casfne import __version__
-from casfne.ask import ask_app
+from casfne.ask import ask_app, paste_labels
 from casfne.console import Out, progress
 from casfne.errors import InputError, guard
 from casfne.studio import facekit_app, studio_app
@@ -125,6 +125,9 @@ def label(
         bool, typer.Option("--retry-errors", help="Make those again that failed for a reason that can pass.")
     ] = False,
     max_failed_share: Annotated[float, typer.Option(help="Exit with 1 above this share of failed images.")] = 0.0,
+    paste: Annotated[
+        Path | None, typer.Option(help="Then put normals back into the photographs' pixels: PNGs below this folder.")
+    ] = None,
 ) -> None:
     """Normals of every face in images, folders or a corpus, as Parquet: a row a face, and one an image without.
 
@@ -164,6 +167,8 @@ def label(
             timings=timings,
             progress=tell,
         )
+    if paste is not None and summary.faces:
+        paste_labels(out, paste)
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items() if count)
     print(f"{out}: {summary.images} images, {summary.faces} faces ({counts})")
     for reason in summary.failures + summary.reasons:

@@ -20,8 +20,8 @@ import posixpath
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,6 +140,30 @@ def read(
     filters: as `pandas.read_parquet` takes them, [("status", "==", "ok"), ...]; only what matches is read.
     Rows come in the order of the shards. Raises InputError: no label file, a damaged one, an unknown column.
     """
+    labels, query = _asked(path, columns, filters)
+    with _named(path):
+        return _table(labels, query).to_pandas()
+
+
+def pieces(
+    path: Path | str, columns: Sequence[str] | None = None, filters: Sequence[Any] | None = None
+) -> Iterator[pd.DataFrame]:
+    """What `read` gives, a shard at a time: for pictures of whole corpora, which no memory holds."""
+    labels, query = _asked(path, columns, filters)
+    for shard in labels.paths:
+        with _named(path):
+            piece = labels.dataset([shard]).to_table(query.names, query.matching).to_pandas()
+        yield piece
+
+
+@dataclass(frozen=True)
+class _Query:
+    names: list[str]  # of the columns to give
+    asked: set[str]  # those and the ones that are compared
+    matching: ds.Expression | None
+
+
+def _asked(path: Path | str, columns: Sequence[str] | None, filters: Sequence[Any] | None) -> tuple[_Labels, _Query]:
     names = LIGHT if columns is None else list(columns)
     asked = [*names, *_columns_of(filters or [])]
     if unknown := [name for name in asked if name not in COLUMNS]:
@@ -147,9 +171,14 @@ def read(
     labels = _find(path)
     if not labels.shards:
         raise InputError(f"{path}: no label files (corpus=*/part-*.parquet)")
+    return labels, _Query(names, set(asked), pq.filters_to_expression(filters) if filters else None)
+
+
+@contextmanager
+def _named(path: Path | str) -> Iterator[None]:
+    """What goes wrong in reading, as InputError."""
     try:
-        matching = pq.filters_to_expression(filters) if filters else None
-        return _table(labels, names, asked, matching).to_pandas()
+        yield
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
 
@@ -159,17 +188,15 @@ def _columns_of(filters: Sequence[Any]) -> list[str]:
     return [name for entry in filters for name in ([entry[0]] if isinstance(entry, tuple) else _columns_of(entry))]
 
 
-def _table(labels: _Labels, names: list[str], asked: list[str], matching: ds.Expression | None) -> pa.Table:
+def _table(labels: _Labels, query: _Query) -> pa.Table:
     index = _fresh_index(labels)
-    if index is None:
-        return labels.dataset(labels.paths).to_table(names, matching)
-    if set(asked) <= set(LIGHT):
-        return index.to_table(names, matching)
-    if matching is None or not set(asked) - set(names) <= set(LIGHT):
-        return labels.dataset(labels.paths).to_table(names, matching)
-    holding = index.to_table(["_part"], matching)["_part"].unique().to_pylist()
-    paths = [posixpath.join(labels.base, part) for part in sorted(holding)]
-    return labels.dataset(paths).to_table(names, matching)
+    if index is not None and query.asked <= set(LIGHT):
+        return index.to_table(query.names, query.matching)
+    paths = labels.paths
+    if index is not None and query.matching is not None and query.asked - set(query.names) <= set(LIGHT):
+        holding = index.to_table(["_part"], query.matching)["_part"].unique().to_pylist()
+        paths = [posixpath.join(labels.base, part) for part in sorted(holding)]
+    return labels.dataset(paths).to_table(query.names, query.matching)
 
 
 # --- the index ---

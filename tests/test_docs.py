@@ -87,7 +87,7 @@ def test_the_page_runs_from_top_to_bottom(folder: Path) -> None:
     made = {path.parent.name for path in (folder / "out").rglob("*") if path.is_file()}
     assert (folder / "out" / "labels" / "_index.parquet").exists()
     assert {"pasted", "dataset"} <= {path.name for path in (folder / "out").iterdir()}
-    assert {"celeba", "data"} <= made
+    assert {"celeba", "dataset"} <= made
 
 
 @pytest.mark.parametrize("package", OPTIONAL)

@@ -183,8 +183,11 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize(("columns", "filters"), QUESTIONS)
-def test_answers_are_the_same_with_the_index_and_without(indexed: Path, columns, filters) -> None:
+def test_answers_are_the_same_with_the_index_without_and_in_pieces(indexed: Path, columns, filters) -> None:
     with_index = table.read(indexed, columns, filters)
+    pieces = list(table.pieces(indexed, columns, filters))
+    assert len(pieces) == len(table.parts(indexed))
+    pd.testing.assert_frame_equal(with_index, pd.concat(pieces, ignore_index=True), check_dtype=False)
     (indexed / table.INDEX).unlink()
     pd.testing.assert_frame_equal(with_index, table.read(indexed, columns, filters))
 

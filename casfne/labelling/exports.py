@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -27,31 +27,27 @@ _DATASET_ROWS = 2048  # of one file of a data set: some 200 MB
 _GROUP_ROWS = 64
 
 
-def export(rows: pd.DataFrame, out: Path | str, kind: str = "png", frame: str = "opengl") -> list[Path]:
+def export(
+    rows: pd.DataFrame | Iterable[pd.DataFrame], out: Path | str, kind: str = "png", frame: str = "opengl"
+) -> list[Path]:
     """Write the normals of each row below the folder ``out``; the files written, in the order of the rows.
 
-    rows: with `corpus`, `image_id`, `face_index` and `normal` or `normal_octahedral`.
+    rows: with `corpus`, `image_id`, `face_index` and `normal` or `normal_octahedral`; or such frames one after the
+    other, as `table.pieces` gives them, so that memory does not grow with their number.
     kind: png (8 bits a channel, (n + 1) / 2), png16 (16 bits), exr, npy (both float32, zero outside the mask), all as
     <corpus>/<image_id>_<face_index> with what file systems do not take percent-escaped; or hf, a folder for
     `datasets.load_dataset(out)`: all the columns of ``rows``, normals as 8-bit pictures.
     frame: of the normals written. Outside the mask, pictures hold the middle grey.
-    Raises InputError: no rows, a row without normals, unknown kind or frame, no EXR writer, ``out`` in the way.
+    Raises InputError: no rows, a row without normals, unknown kind or frame, ``out`` in the way.
     """
     if kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}: expected one of {', '.join(KINDS)}")
-    _check(rows)
     if Path(out).is_file():
         raise InputError(f"{out}: is a file, expected a folder to write into")
-    if kind == "hf":
-        return _write_dataset(rows, Path(out), frame)
-    suffix, encoder = _WRITERS[kind]
-    written = []
-    for _, row in rows.iterrows():
-        path = Path(out) / f"{file_name(row)}{suffix}"
-        content = encoder(table.normals(row, frame))
-        with files.atomic_open(path) as file:
-            file.write(content)
-        written.append(path)
+    pieces = (_checked(piece) for piece in ([rows] if isinstance(rows, pd.DataFrame) else rows) if len(piece))
+    written = _write_dataset(pieces, Path(out), frame) if kind == "hf" else _write_each(pieces, Path(out), kind, frame)
+    if not written:
+        raise InputError("no rows to export")
     return written
 
 
@@ -72,11 +68,9 @@ def _safe(text: str, ending: str = "") -> str:
     return escaped + ending
 
 
-def _check(rows: pd.DataFrame) -> None:
+def _checked(rows: pd.DataFrame) -> pd.DataFrame:
     if missing := [name for name in ("corpus", "image_id", "face_index") if name not in rows]:
         raise InputError(f"rows without {missing[0]!r} have no name: read this column too")
-    if rows.empty:
-        raise InputError("no rows to export")
     has = pd.Series(False, rows.index)
     for column in ("normal", "normal_octahedral"):
         if column in rows:
@@ -84,9 +78,23 @@ def _check(rows: pd.DataFrame) -> None:
     if not has.all():
         first = rows[~has].iloc[0]
         raise InputError(f"{first['corpus']}/{first['image_id']}: has no normals ({(~has).sum()} such rows)")
+    return rows
 
 
 # --- one file a row ---
+
+
+def _write_each(pieces: Iterable[pd.DataFrame], out: Path, kind: str, frame: str) -> list[Path]:
+    suffix, encoder = _WRITERS[kind]
+    written = []
+    for rows in pieces:
+        for _, row in rows.iterrows():
+            path = out / f"{file_name(row)}{suffix}"
+            content = encoder(table.normals(row, frame))
+            with files.atomic_open(path) as file:
+                file.write(content)
+            written.append(path)
+    return written
 
 
 def _png(normals: NDArray[np.float32]) -> bytes:
@@ -100,7 +108,10 @@ def _picture(normals: NDArray[np.float32]) -> NDArray[np.uint8]:
 def _png16(normals: NDArray[np.float32]) -> bytes:
     levels = np.rint((np.clip(normals, -1, 1) + 1) * 32767.5).astype(np.uint16)
     levels[~normals.any(-1)] = 32768
-    return _with_opencv(".png", levels[..., ::-1])
+    done, data = cv2.imencode(".png", np.ascontiguousarray(levels[..., ::-1]))
+    if not done:
+        raise ValueError(f"cannot encode {levels.shape} {levels.dtype} as PNG")
+    return data.tobytes()
 
 
 def _npy(normals: NDArray[np.float32]) -> bytes:
@@ -110,21 +121,12 @@ def _npy(normals: NDArray[np.float32]) -> bytes:
 
 
 def _exr(normals: NDArray[np.float32]) -> bytes:
-    os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # OpenCV looks when it first needs its writer
-    try:
-        return _with_opencv(".exr", normals[..., ::-1])
-    except (cv2.error, ValueError):
-        raise InputError(
-            "this OpenCV writes no EXR (built without OpenEXR, or started with OPENCV_IO_ENABLE_OPENEXR=0):"
-            " npy holds the same float32"
-        ) from None
+    import OpenEXR  # OpenCV's wheels come without
 
-
-def _with_opencv(suffix: str, bgr: NDArray[Any]) -> bytes:
-    done, data = cv2.imencode(suffix, np.ascontiguousarray(bgr))
-    if not done:
-        raise ValueError(f"cannot encode {bgr.shape} {bgr.dtype} as {suffix}")
-    return data.tobytes()
+    file = io.BytesIO()
+    header = {"type": OpenEXR.scanlineimage, "compression": OpenEXR.ZIP_COMPRESSION}
+    OpenEXR.File(header, {"RGB": np.ascontiguousarray(normals)}).write(file)
+    return file.getvalue()
 
 
 _WRITERS: dict[str, tuple[str, Callable[[NDArray[np.float32]], bytes]]] = {
@@ -139,23 +141,37 @@ KINDS = (*_WRITERS, "hf")
 # --- a data set ---
 
 
-def _write_dataset(rows: pd.DataFrame, out: Path, frame: str) -> list[Path]:
-    """Everything under a name of its own first: the folder appears whole, or not at all."""
+def _write_dataset(pieces: Iterable[pd.DataFrame], out: Path, frame: str) -> list[Path]:
+    """Everything under a name of its own first: the folder appears whole, or not at all. No rows, no files."""
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: holds files, expected a new or empty folder for the data set")
     half = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(half, ignore_errors=True)
     try:
-        pieces = range(0, len(rows), _DATASET_ROWS)
-        names = [f"train-{i:05d}-of-{len(pieces):05d}.parquet" for i in range(len(pieces))]
-        for name, first in zip(names, pieces, strict=True):
-            with files.atomic_open(half / name) as file:
-                _write_rows(file, rows.iloc[first : first + _DATASET_ROWS], frame)
+        names: list[str] = []
+        for rows in _portions(pieces):
+            names.append(f"train-{len(names):05d}.parquet")
+            with files.atomic_open(half / names[-1]) as file:
+                _write_rows(file, rows, frame)
+        if not names:
+            return []
         files.write_text(half / "README.md", _card(frame))
         half.replace(out)
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return [out / name for name in (*names, "README.md")]
+
+
+def _portions(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """The rows of all pieces, as many at once as a file is to hold."""
+    held = pd.DataFrame()
+    for piece in pieces:
+        held = pd.concat([held, piece], ignore_index=True) if len(held) else piece
+        while len(held) >= _DATASET_ROWS:
+            yield held.iloc[:_DATASET_ROWS]
+            held = held.iloc[_DATASET_ROWS:]
+    if len(held):
+        yield held
 
 
 def _write_rows(file: IO[bytes], rows: pd.DataFrame, frame: str) -> None:
