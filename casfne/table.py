@@ -47,7 +47,7 @@ ATTRIBUTES = "_attributes"
 SIZE = 256
 
 _PART = re.compile(r"(corpus=[^/]+/)?part-[^/]+\.parquet")
-_INDEX_SHARDS = 256  # of a row group at most: few enough to find one id quickly, many enough to scan quickly
+_INDEX_SHARDS = 64  # of a row group at most: few enough to find one id quickly, many enough to scan quickly
 _PARTITIONS = ds.partitioning(pa.schema([SCHEMA.field(PARTITION)]), flavor="hive")
 
 # frame -> where its (x, y, z) lie in ours, and their signs; a test holds them equal to casfne.normals.convert,

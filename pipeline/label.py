@@ -6,7 +6,7 @@ A shard that is there and fresh is kept; a stale one, or a corpus that is no lon
 import shutil
 from pathlib import Path
 
-from casfne import config
+from casfne import config, table
 from casfne.corpora.catalogue import open_corpus
 from casfne.errors import InputError, guard
 from casfne.labelling import fleet
@@ -21,8 +21,9 @@ def main() -> None:
     settings: config.Label = config.load("params.yaml", "label")
     photos = [photo for name, root in settings.corpora.items() for photo in open_corpus(name, root)]
     for folder in OUT.glob("corpus=*"):
-        if folder.name.removeprefix("corpus=") not in settings.corpora:
+        if (name := folder.name.removeprefix("corpus=")) not in settings.corpora:
             shutil.rmtree(folder)
+            (OUT / table.ATTRIBUTES / f"corpus={name}.parquet").unlink(missing_ok=True)
     summary = fleet.run(
         photos,
         OUT,

@@ -15,7 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import moto.server
 import numpy as np
+import pyarrow.fs as pafs
 import pytest
 import ray
 from numpy.typing import NDArray
@@ -301,6 +303,34 @@ def flaky_proxy(port: int, dice: random.Random, share: float) -> Iterator[tuple[
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[int]:
+    """A server that speaks S3; its port."""
+    server = moto.server.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()[1]
+    server.stop()
+
+
+def run_on_flaky_store(photos: list[Photo], port: int, copy: Path, dice: random.Random) -> shards.Summary:
+    """Label into a store that spoils a quarter of the requests, again until nothing is missing; ``copy``: what is there
+    then, without the proxy."""
+    fs = pafs.S3FileSystem(
+        endpoint_override=f"127.0.0.1:{port}", scheme="http", anonymous=True, allow_bucket_creation=True
+    )
+    bucket = f"labels-{dice.randrange(1 << 30)}"
+    fs.create_dir(bucket)
+    with flaky_proxy(port, dice, 0.25) as (proxy, count):
+        out = f"s3://anonymous@{bucket}/run?endpoint_override=127.0.0.1:{proxy}&scheme=http&region=us-east-1"
+        for _ in range(4):
+            summary = run_fleet(photos, out)
+            if not summary.missing:
+                break
+    assert count["refused"] and count["dropped"]
+    pafs.copy_files(f"{bucket}/run", str(copy), source_filesystem=fs)
+    return summary
 
 
 FRAMING = ("transfer-encoding", "expect", "content-length", "content-encoding", "x-amz-trailer")

@@ -6,10 +6,8 @@ The same, longer and at random: tests/soak, by `make soak`.
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
 from chaos import (
     BLUE,
@@ -17,14 +15,15 @@ from chaos import (
     check,
     disk,
     draw,
-    flaky_proxy,
     killing,
     paint,
     ray_here,  # noqa: F401
     run_fleet,
     run_on_dying_cluster,
+    run_on_flaky_store,
     snapshot,
     start_driver,
+    store,  # noqa: F401
     wait_until,
 )
 
@@ -110,32 +109,8 @@ def test_a_folder_that_turns_read_only_is_reported(photos, undisturbed, tmp_path
         check(photos, out, run_fleet(photos, out), undisturbed)
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[int]:
-    """A server that speaks S3; its port."""
-    moto = pytest.importorskip("moto.server", reason="the package moto[server] is not there")
-    server = moto.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()[1]
-    server.stop()
-
-
-def bucket(port: int, run: str) -> str:
-    return f"s3://anonymous@labels/{run}?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
-
-
-def test_a_store_that_answers_badly_ends_up_with_the_same_objects(photos, undisturbed, store, tmp_path) -> None:
-    fs = pafs.S3FileSystem(
-        endpoint_override=f"127.0.0.1:{store}", scheme="http", anonymous=True, allow_bucket_creation=True
-    )
-    fs.create_dir("labels")
-    with flaky_proxy(store, random.Random(5), 0.25) as (port, count):
-        for _ in range(4):
-            summary = run_fleet(photos, bucket(port, "run"))
-            if not summary.missing:
-                break
-    assert count["refused"] and count["dropped"]
-    pafs.copy_files("labels/run", str(tmp_path / "out"), source_filesystem=fs)
+def test_a_store_that_answers_badly_ends_up_with_the_same_objects(photos, undisturbed, store, tmp_path) -> None:  # noqa: F811
+    summary = run_on_flaky_store(photos, store, tmp_path / "out", random.Random(5))
     check(photos, tmp_path / "out", summary, undisturbed)
 
 

@@ -357,6 +357,23 @@ def test_a_shard_that_cannot_be_written_is_reported_and_leaves_no_marker(tmp_pat
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.parametrize(
+    ("has", "gpu", "copies"),
+    [
+        ({"CPU": 8.0, "memory": 64.0 * 2**30}, True, 8),
+        ({"CPU": 8.0, "memory": 5.0 * 2**30}, True, 2),
+        ({"CPU": 1.0, "memory": 2.0**30}, True, 1),
+        ({"CPU": 16.0, "GPU": 2.0, "memory": 64.0 * 2**30}, True, 2),
+        ({"CPU": 16.0, "GPU": 2.0, "memory": 64.0 * 2**30}, False, 16),
+    ],
+)
+def test_there_is_a_copy_of_the_network_for_each_gpu_or_each_cpu_that_memory_allows(
+    has, gpu, copies, monkeypatch
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: has)
+    assert fleet._pool(gpu) == copies
+
+
 @pytest.fixture(scope="module")
 def mixed(ray_here, shared_data, tmp_path_factory) -> tuple[list[Photo], Path, shards.Summary, list[Progress]]:  # noqa: F811
     """Broken files, a picture without a face, one with one, one with two: photos, labels, summary, progress."""

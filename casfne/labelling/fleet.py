@@ -15,6 +15,7 @@ import logging
 import pickle
 import sys
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -39,7 +40,7 @@ from casfne.labelling.shards import Shard, Summary
 
 _RETRIES = 1  # of a shard whose worker died: Ray's default would chase an image that kills workers for ever
 _ROUNDS = 5  # of sending what was lost again; machines that come and go cost rounds too
-_WAVE = 4096  # shards under way: the list of their photos lies in Ray's store, some 20 KB each
+_WAVE = 4096  # shards under way: the list of their photos lies in Ray's store, some 10 KB each
 _ACTOR_CPU, _TASK_CPU = 0.01, 0.9  # a machine of one core holds a task and a few actors
 _ACTOR_BYTES = 2 << 30  # of memory, of an actor on CPUs: torch, the network, a shard on its way in and one out
 _HOPELESS = 16  # shards in a row that could not be written: the disk is full, or the store gone
@@ -149,7 +150,7 @@ def label(
             raise InputError(f"{place.name}: cannot be written ({error})") from None
         meter = Meter(len(photos) - undone, len(photos), _reporter(progress))
         if found.todo:
-            job = replace(job, actors=min(job.actors or _pool(job), len(found.todo)))
+            job = replace(job, actors=min(job.actors or _pool(gpu), len(found.todo)))
         failures = _label_shards(found.todo, job, meter)
     try:
         return shards.finish(place, wanted, failures)
@@ -157,10 +158,10 @@ def label(
         raise InputError(f"{place.name}: cannot be written ({error})") from None
 
 
-def _pool(job: _Job) -> int:
-    """How many copies of the network a cluster is good for."""
+def _pool(gpu: bool) -> int:
+    """How many copies of the network the cluster is good for."""
     has = ray.cluster_resources()
-    if job.gpu and has.get("GPU", 0):
+    if gpu and has.get("GPU", 0):
         return int(has["GPU"])
     return max(1, min(int(has.get("CPU", 1)), int(has.get("memory", 0)) // _ACTOR_BYTES))
 
@@ -237,13 +238,13 @@ def _flow(todo: Sequence[Shard], deadly: Deadly, job: _Job, meter: Meter) -> dic
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    blocks = [_block(shard, deadly.get(shard.part, {})) for shard in todo]
     reported: dict[str, str] = {}
     in_vain = 0
     with DataContext.current(context), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the limits on retries have no named parameter to move to yet
         try:
-            for row in _stages(ray.data.from_arrow(blocks), job).iter_rows():
+            blocks = ray.data.from_arrow([_block(shard, deadly.get(shard.part, {})) for shard in todo])
+            for row in _stages(blocks, job).iter_rows():
                 reported[row["part"]] = row["failure"]
                 in_vain = in_vain + 1 if row["failure"] else 0
                 if not row["failure"]:
@@ -332,19 +333,20 @@ class _Treatment:
 
 
 def _block(shard: Shard, deadly: dict[str, tuple[str, str]]) -> pa.Table:
+    photos = [replace(photo, attributes={}) for photo in shard.wanted]  # attributes have their own file
     return pa.table(
         {
             "part": [shard.part],
             "fingerprint": [shard.fingerprint],
             "images": [len(shard.wanted)],
             "again": [shard.again is not None],
-            "payload": _packed(([replace(p, attributes={}) for p in shard.wanted], deadly)),  # they have their own file
+            "payload": _binary(zlib.compress(pickle.dumps((photos, deadly)), 1)),  # it lies in the store till the end
         }
     )
 
 
-def _packed(payload: Any) -> pa.Array:
-    return pa.array([pickle.dumps(payload, protocol=5)], pa.large_binary())  # plain binary ends at 2 GiB
+def _binary(data: bytes) -> pa.Array:
+    return pa.array([data], pa.large_binary())  # plain binary ends at 2 GiB
 
 
 def _payload(block: pa.Table) -> Any:
@@ -352,11 +354,12 @@ def _payload(block: pa.Table) -> Any:
 
 
 def _replaced(block: pa.Table, payload: Any) -> pa.Table:
-    return block.set_column(block.column_names.index("payload"), "payload", _packed(payload))
+    packed = _binary(pickle.dumps(payload, protocol=5))
+    return block.set_column(block.column_names.index("payload"), "payload", packed)
 
 
 def _decode(block: pa.Table, job: _Job) -> pa.Table:
-    photos, deadly = _payload(block)
+    photos, deadly = pickle.loads(zlib.decompress(block["payload"][0].as_buffer()))
     return _replaced(block, _decoded(photos, deadly, job))
 
 

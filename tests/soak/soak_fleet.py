@@ -18,8 +18,10 @@ from chaos import (
     ray_here,  # noqa: F401
     run_fleet,
     run_on_dying_cluster,
+    run_on_flaky_store,
     snapshot,
     start_driver,
+    store,  # noqa: F401
     wait_until,
 )
 
@@ -95,3 +97,7 @@ def test_disks(photos, undisturbed, dice, tmp_path) -> None:
         run_fleet(photos, out, progress=lambda at: at.done >= stop and small.remount("ro"))
         small.remount("rw")
         check(photos, out, run_fleet(photos, out), undisturbed)
+
+
+def test_stores(photos, undisturbed, store, dice, tmp_path) -> None:  # noqa: F811
+    check(photos, tmp_path / "out", run_on_flaky_store(photos, store, tmp_path / "out", dice), undisturbed)
