@@ -1,20 +1,13 @@
 """Does memory grow with the corpus? Peaks of the driver and of Ray's store while a stand-in model labels.
 
-    python -m benchmarks.label_memory 2000 50000     # minutes; prints a table, and what larger corpora would cost
+    python -m benchmarks.label_memory 2000 50000     # minutes; prints the peaks, and how much they grow
 
 Each size runs in a process of its own. Photos are one JPEG under many names, so that only the number of images
 differs. Peaks are the resident memory of the driver, libraries and all, and the store's fill by Ray's account.
 
-What grows, for each image: the caller's list of `Photo` (some 0.5 KB with points), and nothing else for long: shards
-go to the workers in waves of 4096, whose lists of photos lie in the store (75 MB at 256 images a shard), results are
-counts, and the summary reads shard by shard.
-
-On paper, at 256 images a shard and 100 KB a label:
-    1 M images: 3,907 shards of 25 MB in one wave; the manifest is 0.5 GB of the driver; to resume means to list one
-    folder and read 3,907 footers (1 ms each on a disk: 4 s; 30 ms in a store, 16 at once: 8 s).
-    100 M images: 390,625 shards, 96 waves. A manifest of 50 GB does not fit one driver: label by corpus, or part by
-    part (20 of 5 M), each under its own corpus name. Listing at 1000 names a request: 391 requests, under a minute;
-    footers at 16 at once: 12 min in a store; the summary as long again. The labels are 10 TB.
+What grows, for each image: the caller's list of `Photo` (some 0.3 KB with points), and nothing else for long: shards
+go to the workers in waves of 4096, whose lists of photos lie in the store (some 8 KB a shard of 256), results are
+counts, and the summary and the index read some shards at a time. docs/labels.md says what larger corpora would cost.
 """
 
 import json

@@ -143,10 +143,10 @@ def label(
     photos = open_inputs(inputs, corpus)
     log.info("%d images", len(photos))
     with progress("label") as bar:
-        task = bar.add_task("label", total=len(photos))
 
         def tell(at: Progress) -> None:
             failed = sum(at.failures.values())
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task("label", total=at.total)
             bar.update(task, completed=at.done, description=f"{at.images_per_s:.1f} images/s, {failed} failed")
 
         summary = fleet.run(

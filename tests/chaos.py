@@ -116,6 +116,22 @@ def ray_here() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def undisturbed(photos: list[Photo], ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a run over the module's photos in which nothing happens."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    check(photos, out, run_fleet(photos, out), snapshot(out))
+    return snapshot(out)
+
+
+@pytest.fixture
+def pids(tmp_path: Path) -> Path:
+    """Where workers sign in."""
+    folder = tmp_path / "pids"
+    folder.mkdir()
+    return folder
+
+
 def snapshot(out: Path) -> dict[str, bytes]:
     """Every file below a folder but the index, which knows shards by the times they were written at."""
     found = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != table.INDEX]

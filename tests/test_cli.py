@@ -141,7 +141,7 @@ def test_label_show_and_query_on_real_portraits(shared_data, weights, tmp_path):
     assert shown.exit_code == 0 and "3 faces" in shown.stdout
     assert read_image(tmp_path / "grid.png").shape[0] > 3 * 256
     again = casfne("label", shared_data / "portraits", "--out", out, "--weights", weights)
-    assert again.returncode == 1 and "overwrite" in again.stderr and again.stderr.count("\n") <= 2
+    assert again.returncode == 1 and "overwrite" in again.stderr and "\n" not in again.stderr.strip()
 
 
 def test_label_without_weights_says_how_to_get_them(tmp_path):
@@ -162,7 +162,7 @@ def test_label_without_weights_says_how_to_get_them(tmp_path):
 )
 def test_label_refuses_in_one_line_and_writes_nothing(weights, tmp_path, arguments, message):
     result = casfne("label", *arguments, "--out", "out", "--weights", weights, cwd=tmp_path)
-    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 1 and message in result.stderr and "\n" not in result.stderr.strip()
     assert not (tmp_path / "out").exists()
 
 

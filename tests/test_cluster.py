@@ -24,6 +24,8 @@ import yaml
 from conftest import ROOT
 
 from casfne import images, table
+from casfne.cluster import connected
+from casfne.errors import InputError
 from casfne.model.cascade import Cascade, CascadeConfig
 from casfne.model.checkpoints import save_weights
 
@@ -189,6 +191,13 @@ def check(out: Path) -> None:
     assert sorted(frame["image_id"]) == [str(n) for n in range(COUNT)] and (frame["status"] == "ok").all()
     assert len(table.parts(out)) == 3
     assert (out / "_summary.json").exists()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_a_cluster_that_is_not_there_is_said_at_once(address: str) -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(InputError, match=rf"no Ray cluster at .*:{port}: .*refused"), connected(address.format(port)):
+        pass
 
 
 def test_the_command_labels_on_a_cluster_by_its_address(head: Head, site: Path, photos: Path, tmp_path: Path) -> None:

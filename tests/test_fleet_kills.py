@@ -17,13 +17,15 @@ from chaos import (
     draw,
     killing,
     paint,
-    ray_here,  # noqa: F401
+    pids,
+    ray_here,
     run_fleet,
     run_on_dying_cluster,
     run_on_flaky_store,
     snapshot,
     start_driver,
-    store,  # noqa: F401
+    store,
+    undisturbed,
     wait_until,
 )
 
@@ -39,20 +41,6 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> list[Photo]:
     return draw(tmp_path_factory.mktemp("photos"), COUNT)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(photos, ray_here, tmp_path_factory) -> dict[str, bytes]:  # noqa: F811
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    check(photos, out, run_fleet(photos, out), snapshot(out))
-    return snapshot(out)
-
-
-@pytest.fixture
-def pids(tmp_path: Path) -> Path:
-    folder = tmp_path / "pids"
-    folder.mkdir()
-    return folder
 
 
 def test_two_runs_give_the_same_bytes(photos, undisturbed, tmp_path: Path) -> None:
@@ -109,7 +97,7 @@ def test_a_folder_that_turns_read_only_is_reported(photos, undisturbed, tmp_path
         check(photos, out, run_fleet(photos, out), undisturbed)
 
 
-def test_a_store_that_answers_badly_ends_up_with_the_same_objects(photos, undisturbed, store, tmp_path) -> None:  # noqa: F811
+def test_a_store_that_answers_badly_ends_up_with_the_same_objects(photos, undisturbed, store, tmp_path) -> None:
     summary = run_on_flaky_store(photos, store, tmp_path / "out", random.Random(5))
     check(photos, tmp_path / "out", summary, undisturbed)
 

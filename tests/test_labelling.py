@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import ray
-from chaos import ray_here, snapshot  # noqa: F401
+from chaos import ray_here, snapshot
 from numpy.typing import NDArray
 
 from casfne import images, normals, schema, table
@@ -375,7 +375,7 @@ def test_there_is_a_copy_of_the_network_for_each_gpu_or_each_cpu_that_memory_all
 
 
 @pytest.fixture(scope="module")
-def mixed(ray_here, shared_data, tmp_path_factory) -> tuple[list[Photo], Path, shards.Summary, list[Progress]]:  # noqa: F811
+def mixed(ray_here, shared_data, tmp_path_factory) -> tuple[list[Photo], Path, shards.Summary, list[Progress]]:
     """Broken files, a picture without a face, one with one, one with two: photos, labels, summary, progress."""
     folder = tmp_path_factory.mktemp("mixed")
     portraits = shared_data / "portraits"

@@ -15,13 +15,14 @@ from chaos import (
     disk,
     draw,
     killing,
-    ray_here,  # noqa: F401
+    pids,
+    ray_here,
     run_fleet,
     run_on_dying_cluster,
     run_on_flaky_store,
-    snapshot,
     start_driver,
-    store,  # noqa: F401
+    store,
+    undisturbed,
     wait_until,
 )
 
@@ -39,24 +40,10 @@ def photos(tmp_path_factory) -> list[Photo]:
     return draw(tmp_path_factory.mktemp("photos"), COUNT)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(photos, ray_here, tmp_path_factory) -> dict[str, bytes]:  # noqa: F811
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    check(photos, out, run_fleet(photos, out), snapshot(out))
-    return snapshot(out)
-
-
 @pytest.fixture
 def dice(seed: int) -> random.Random:
     print(f"\nseed {seed}")
     return random.Random(seed)
-
-
-@pytest.fixture
-def pids(tmp_path: Path) -> Path:
-    folder = tmp_path / "pids"
-    folder.mkdir()
-    return folder
 
 
 @pytest.mark.parametrize("kind", ["model", "decode"])
@@ -99,5 +86,5 @@ def test_disks(photos, undisturbed, dice, tmp_path) -> None:
         check(photos, out, run_fleet(photos, out), undisturbed)
 
 
-def test_stores(photos, undisturbed, store, dice, tmp_path) -> None:  # noqa: F811
+def test_stores(photos, undisturbed, store, dice, tmp_path) -> None:
     check(photos, tmp_path / "out", run_on_flaky_store(photos, store, tmp_path / "out", dice), undisturbed)
