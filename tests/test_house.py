@@ -11,7 +11,19 @@ from imports import closure, direct
 
 STAGES = ("simulate", "prepare", "split", "train", "evaluate", "label", "report")
 FILES = sorted((ROOT / "casfne").rglob("*.py"))
-LEAVES = ("normals", "config", "schema", "provenance", "errors", "files", "images", "cluster", "console", "sources")
+LEAVES = (
+    "normals",
+    "config",
+    "schema",
+    "provenance",
+    "errors",
+    "files",
+    "images",
+    "cluster",
+    "console",
+    "sources",
+    "octahedral",
+)
 # part -> the parts that it may import besides itself, `errors` and `files`
 ALLOWED = {
     "capture": {"normals", "images"},
@@ -20,9 +32,11 @@ ALLOWED = {
     "model": {"images", "normals", "provenance"},
     "training": {"config", "cluster", "provenance", "capture", "corpora", "model", "evaluation"},
     "evaluation": {"normals", "images", "corpora", "model"},
-    "labelling": {"cluster", "normals", "images", "corpora", "model", "schema", "table", "provenance", "sources"},
+    "labelling": {
+        *("cluster", "normals", "images", "corpora", "model", "octahedral", "schema", "table", "provenance", "sources")
+    },
     "report": {"normals", "images", "corpora", "evaluation", "sources", "table"},
-    "table": {"schema", "sources"},
+    "table": {"normals", "octahedral", "schema", "sources"},
 }
 
 
