@@ -100,6 +100,7 @@ class Profile:
     portraits: Portraits | None
     width: int
     encoder: str
+    start: str
     augment: tuple[str, ...]
     clip_norm: float
     ema: float

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from casfne.errors import InputError
-from casfne.model.blocks import STRUCTURE_CHANNELS
 from casfne.model.cascade import Cascade, CascadeConfig
+from casfne.model.encoders import ResNet18
 from casfne.normals import FRAMES, convert
 from casfne.provenance import file_sha256
 
@@ -149,7 +149,7 @@ def _normals_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """D_cn's first layer with E_cn's 8F input channels before E_f's 512, as ours reads them: the release has them
     behind, at this level alone."""
     name = "refinement.up.0.weight"  # [512 + 8F, 8F, 4, 4]
-    return {name: tensors[name].roll(-STRUCTURE_CHANNELS[-1], 0)}
+    return {name: tensors[name].roll(-ResNet18.channels[-1], 0)}
 
 
 def _width(weights: dict[str, Any], path: Path | str) -> int:

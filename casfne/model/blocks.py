@@ -1,45 +1,18 @@
-"""The four networks of the cascade (paper Fig. 2): E_f, D_n, E_cn and D_cn.
+"""Three of the cascade's four networks (paper Fig. 2): D_n, E_cn and D_cn; `casfne.model.encoders` has E_f.
 
-Feature pyramids are lists from fine to coarse: index 0 at 1/2 of the picture, index 4 at 1/32.
+Feature pyramids are lists from fine to coarse: index 0 at 1/2 of the picture, index 4 at 1/32; ``channels`` are those
+of E_f's.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import resnet18
-from torchvision.models.resnet import ResNet
 
 from casfne.model.fusion import FUSIONS
-
-STRUCTURE_CHANNELS = (64, 64, 128, 256, 512)
-
-
-class StructureEncoder(nn.Module):
-    """E_f: ResNet-18 cut in five, without classifier. [B, 3, H, W] to features at 1/2, 1/4, 1/8, 1/16, 1/32."""
-
-    def __init__(self, resnet: ResNet | None = None) -> None:
-        super().__init__()
-        net = resnet or resnet18(weights=None)
-        self.parts = nn.ModuleList(
-            [
-                nn.Sequential(net.conv1, net.bn1, net.relu),
-                nn.Sequential(net.maxpool, net.layer1),
-                net.layer2,
-                net.layer3,
-                net.layer4,
-            ]
-        )
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """The picture, normalised as the model says, to its features, fine to coarse, none of them negative."""
-        features = []
-        for part in self.parts:
-            image = part(image)
-            features.append(image)
-        return features
 
 
 class InitialDecoder(nn.Module):
@@ -48,9 +21,9 @@ class InitialDecoder(nn.Module):
     The head is 3x3, as released; the paper writes 1x1.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, channels: Sequence[int]) -> None:
         super().__init__()
-        coarse_to_fine = STRUCTURE_CHANNELS[::-1]
+        coarse_to_fine = channels[::-1]
         inputs = [coarse_to_fine[0], *(width + c for c in coarse_to_fine[1:])]
         self.up = nn.ModuleList(nn.ConvTranspose2d(c, width, 4, 2, 1) for c in inputs)
         self.norm = nn.ModuleList(nn.BatchNorm2d(width) for _ in inputs)
@@ -86,11 +59,11 @@ class NormalEncoder(nn.Module):
 class RefinementDecoder(nn.Module):
     """D_cn: z and the structure features, fused at every level, to the next normals (paper eq. 3), raw [B, 3, H, W]."""
 
-    def __init__(self, width: int, fusion: str) -> None:
+    def __init__(self, width: int, fusion: str, channels: Sequence[int]) -> None:
         super().__init__()
         outputs = (8 * width, 4 * width, 2 * width, 2 * width)
         normal_channels = (8 * width, *outputs)
-        fusions = [FUSIONS[fusion](n, s) for n, s in zip(normal_channels, STRUCTURE_CHANNELS[::-1], strict=True)]
+        fusions = [FUSIONS[fusion](n, s) for n, s in zip(normal_channels, channels[::-1], strict=True)]
         inputs = [fuse.channels for fuse in fusions]
         self.fuse: Any = nn.ModuleList(fusions)
         self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in zip(inputs, (*outputs, 3), strict=True))

@@ -1,15 +1,13 @@
 """The cascade (paper Sec. III-B): an initial block, then one shared block that refines its own prediction."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, resnet18
-from torchvision.models.resnet import ResNet
 
 from casfne.errors import InputError
-from casfne.model.blocks import InitialDecoder, NormalEncoder, RefinementDecoder, StructureEncoder
+from casfne.model.blocks import InitialDecoder, NormalEncoder, RefinementDecoder
+from casfne.model.encoders import ENCODERS, start_from
 from casfne.model.fusion import FUSIONS
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -17,13 +15,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class CascadeConfig:
-    """``width`` F of the decoders, ``refinements`` T, what is taken off the input ("none" or "imagenet"), and how
-    normal and structure features are fused ("cat", "adain" or "fmm")."""
+    """``width`` F of the decoders, ``refinements`` T, what is taken off the input ("none" or "imagenet"), how normal
+    and structure features are fused ("cat", "adain" or "fmm"), and E_f ("resnet18", "efficientnet_lite0")."""
 
     width: int = 32
     refinements: int = 2
     normalisation: str = "none"
     fusion: str = "cat"
+    encoder: str = "resnet18"
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.refinements < 0:
@@ -32,6 +31,8 @@ class CascadeConfig:
             raise InputError(f"normalisation {self.normalisation!r}: expected none or imagenet")
         if self.fusion not in FUSIONS:
             raise InputError(f"fusion {self.fusion!r}: expected one of {', '.join(FUSIONS)}")
+        if self.encoder not in ENCODERS:
+            raise InputError(f"encoder {self.encoder!r}: expected one of {', '.join(ENCODERS)}")
 
     def as_dict(self) -> dict[str, int | str]:
         """Plain values, for a checkpoint's metadata."""
@@ -47,13 +48,14 @@ class Cascade(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: CascadeConfig, resnet: ResNet | None = None) -> None:
+    def __init__(self, config: CascadeConfig) -> None:
         super().__init__()
         self.config = config
-        self.structure = StructureEncoder(resnet)
-        self.initial = InitialDecoder(config.width)
+        self.structure = ENCODERS[config.encoder]()
+        channels = self.structure.channels
+        self.initial = InitialDecoder(config.width, channels)
         self.normal_encoder = NormalEncoder(config.width)
-        self.refinement = RefinementDecoder(config.width, config.fusion)
+        self.refinement = RefinementDecoder(config.width, config.fusion, channels)
         imagenet = config.normalisation == "imagenet"
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if imagenet else ((0.0,) * 3, (1.0,) * 3)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -77,27 +79,12 @@ def to_normals(raw: Tensor) -> Tensor:
     return nn.functional.normalize(torch.tanh(raw.float()), dim=1, eps=1e-6)
 
 
-def build(config: CascadeConfig, encoder: str) -> Cascade:
-    """A cascade to train. ``encoder``: "random", "imagenet" (torchvision's weights, which it may download), or
-    the path of a torchvision ResNet-18 state dict. InputError where those weights cannot be had."""
-    if encoder == "random":
-        return Cascade(config)
-    if encoder == "imagenet":
-        try:
-            return Cascade(config, resnet18(weights=ResNet18_Weights.IMAGENET1K_V1))
-        except OSError as error:
-            raise InputError(
-                f"train encoder 'imagenet': torchvision cannot fetch its ResNet-18 weights ({error}); "
-                "give the path of a local state dict, or 'random'"
-            ) from None
-    if not Path(encoder).is_file():
-        raise InputError(f"train encoder {encoder!r}: neither 'random', 'imagenet' nor a file")
-    net = resnet18(weights=None)
-    try:
-        net.load_state_dict(torch.load(encoder, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch raises many kinds for a file that is not such a state dict
-        raise InputError(f"{encoder}: not a ResNet-18 state dict ({str(error).splitlines()[0]})") from None
-    return Cascade(config, net)
+def build(config: CascadeConfig, start: str) -> Cascade:
+    """A cascade to train. ``start``: of E_f, "random" or as `casfne.model.encoders.start_from` takes it."""
+    network = Cascade(config)
+    if start != "random":
+        start_from(network.structure, start)
+    return network
 
 
 def count_parameters(network: nn.Module) -> int:

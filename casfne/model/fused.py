@@ -8,6 +8,7 @@ become one. The layers that read or write pictures stay in float32: rounding the
 """
 
 import copy
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.resnet import BasicBlock
 
-from casfne.model.blocks import STRUCTURE_CHANNELS, InitialDecoder, RefinementDecoder, StructureEncoder
+from casfne.model.blocks import InitialDecoder, RefinementDecoder
 from casfne.model.cascade import Cascade
 
 
@@ -37,14 +37,14 @@ def fuse(network: Cascade, precision: torch.dtype = torch.float32) -> Cascade:
             _fold(convolutions[i], norms[i], transposed)
             norms[i] = nn.Identity()
     parts, down = fast.structure.parts, fast.normal_encoder.down
-    parts[1][1] = In(precision, parts[1][1], precision)  # behind the pooling
+    parts[1] = In(precision, parts[1], precision)
     for part in parts[2:]:
         part.to(precision)
-    fast.initial = MergedDecoder(fast.initial, precision)
+    fast.initial = MergedDecoder(fast.initial, fast.structure.channels, precision)
     fast.normal_encoder.to(precision)
     down[0] = In(precision, down[0], precision)
     if network.config.fusion == "cat":
-        fast.refinement = SplitDecoder(fast.refinement, precision)
+        fast.refinement = SplitDecoder(fast.refinement, fast.structure.channels, precision)
     else:
         fast.refinement.to(precision)
     return fast.to(memory_format=torch.channels_last)
@@ -70,18 +70,13 @@ def _fold(convolution: Any, norm: Any, transposed: bool = False) -> None:
     convolution.weight, convolution.bias = folded.weight, folded.bias
 
 
-def _fold_encoder(encoder: StructureEncoder) -> None:
-    for part in encoder.modules():
-        if isinstance(part, BasicBlock):
-            _fold(part.conv1, part.bn1)
-            _fold(part.conv2, part.bn2)
-            part.bn1, part.bn2 = nn.Identity(), nn.Identity()
-            if part.downsample is not None:
-                _fold(part.downsample[0], part.downsample[1])
-                part.downsample[1] = nn.Identity()
-    stem: Any = encoder.parts[0]
-    _fold(stem[0], stem[1])
-    stem[1] = nn.Identity()
+def _fold_encoder(encoder: nn.Module) -> None:
+    """Fold every norm that stands behind a convolution."""
+    for module in list(encoder.modules()):
+        for (_, layer), (name, norm) in pairwise(module.named_children()):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                _fold(layer, norm)
+                setattr(module, name, nn.Identity())
 
 
 # --- decoders ---
@@ -90,14 +85,14 @@ def _fold_encoder(encoder: StructureEncoder) -> None:
 class MergedDecoder(nn.Module):
     """D_n, folded, its last transposed convolution and its head in one."""
 
-    def __init__(self, decoder: InitialDecoder, precision: torch.dtype) -> None:
+    def __init__(self, decoder: InitialDecoder, channels: Sequence[int], precision: torch.dtype) -> None:
         super().__init__()
         ups: Any = decoder.up
         _settle_biases(ups, precision)
         *inner, last = ups
         self.up = nn.ModuleList(inner).to(precision)
         self.both = nn.Sequential(last, decoder.head)
-        of_normals, of_structure = _split(_merge(last, decoder.head), last.in_channels - STRUCTURE_CHANNELS[0])
+        of_normals, of_structure = _split(_merge(last, decoder.head), last.in_channels - channels[0])
         self.of_normals, self.of_structure = TwoParts(sub_pixel(of_normals), precision), sub_pixel(of_structure)
 
     def forward(self, structure: list[Tensor]) -> Tensor:
@@ -124,11 +119,11 @@ class MergedDecoder(nn.Module):
 class SplitDecoder(nn.Module):
     """D_cn of concatenated features, folded: what it reads of the structure alone is computed once an image."""
 
-    def __init__(self, decoder: RefinementDecoder, precision: torch.dtype) -> None:
+    def __init__(self, decoder: RefinementDecoder, channels: Sequence[int], precision: torch.dtype) -> None:
         super().__init__()
         ups: Any = decoder.up
         _settle_biases(ups, precision)
-        pairs = [_split(up, up.in_channels - skip) for up, skip in zip(ups, STRUCTURE_CHANNELS[::-1], strict=True)]
+        pairs = [_split(up, up.in_channels - skip) for up, skip in zip(ups, channels[::-1], strict=True)]
         levels: list[nn.Module] = [Split(*pair).to(precision) for pair in pairs[:3]]
         # adding two rounded halves rounds twice more, which is heard this close to the picture
         levels.append(Whole(ups[3]).to(precision))

@@ -93,17 +93,17 @@ def run(job: Job, reporter: Reporter) -> None:
     first = rank_and_world()[0] == 0
     used, held = job.sources()
     if first:
-        print(f"E_f starts from {job.settings.chosen.encoder} weights", flush=True)
+        print(f"E_f starts from {job.settings.chosen.start} weights", flush=True)
     with reporter() if first else nullcontext(lambda *_: None) as report:
         trained = train(job.settings, used, job.checkpoint, job.made_by, report)
     if first:
         confidence = fit_confidence(trained.network, held, job.settings.chosen.schedule[-1].size)
         facts = {"made_by": job.made_by, "profile": job.settings.profile, "seed": job.settings.seed}
-        about = facts | _encoder(job.settings.chosen.encoder) | {"confidence": confidence}
+        about = facts | _start(job.settings.chosen.start) | {"confidence": confidence}
         save_weights(job.weights, trained.network, about | job.about)
         job.checkpoint.unlink()
         print(f"{trained.steps_per_s:.2f} steps/s, {trained.waiting_share:.1%} of the time waiting for data")
 
 
-def _encoder(start: str) -> dict[str, str]:
-    return {"encoder": start} | ({"encoder_sha256": file_sha256(start)} if Path(start).is_file() else {})
+def _start(start: str) -> dict[str, str]:
+    return {"start": start} | ({"start_sha256": file_sha256(start)} if Path(start).is_file() else {})

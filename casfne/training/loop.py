@@ -82,9 +82,9 @@ def start(config: Train, device: torch.device) -> State:
     """Fresh networks and optimisers, from the seed; Adam as released (weight decay 5e-5 and 5e-4)."""
     torch.manual_seed(config.seed)
     profile = config.chosen
-    normalisation = "none" if profile.encoder == "random" else "imagenet"
-    cascade = CascadeConfig(profile.width, config.refinements, normalisation, config.fusion)
-    network = build(cascade, profile.encoder).to(device).to(memory_format=torch.channels_last)
+    normalisation = "none" if profile.start == "random" else "imagenet"
+    cascade = CascadeConfig(profile.width, config.refinements, normalisation, config.fusion, profile.encoder)
+    network = build(cascade, profile.start).to(device).to(memory_format=torch.channels_last)
     share_batch_norms(network)
     discriminator = Discriminator().to(device).to(memory_format=torch.channels_last)
     return State(
