@@ -12,8 +12,10 @@ from rich.logging import RichHandler
 
 from casfne import __version__
 from casfne.ask import ask_app, paste_labels
+from casfne.board import board_app
 from casfne.console import Out, progress
 from casfne.errors import InputError, guard
+from casfne.report_command import figure_app, report_app
 from casfne.studio import facekit_app, studio_app
 
 TRAINED = Path("data/model/model.safetensors")  # what `make repro` writes
@@ -26,6 +28,9 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(ask_app)
+app.add_typer(board_app)
+app.add_typer(report_app)
+app.add_typer(figure_app, name="figure")
 app.add_typer(studio_app, name="studio")
 app.add_typer(facekit_app, name="facekit")
 log = logging.getLogger("casfne")

@@ -191,7 +191,8 @@ class Label:
 class Report:
     """Stage ``report``: how much the page shows."""
 
-    faces_per_corpus: int
+    tested_faces: int
+    labelled_faces: int
 
 
 def load(path: Path | str, section: str) -> Any:
