@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from casfne import __version__
+from casfne.apply import apply_app
 from casfne.ask import ask_app, paste_labels
 from casfne.board import board_app
 from casfne.console import Out, progress
@@ -28,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(ask_app)
+app.add_typer(apply_app)
 app.add_typer(board_app)
 app.add_typer(report_app)
 app.add_typer(figure_app, name="figure")
