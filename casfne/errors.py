@@ -17,6 +17,11 @@ class InputError(ValueError):
     """
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; the name of its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def guard(command: Callable[P, R]) -> Callable[P, R]:
     """``command`` with an InputError turned into one line on stderr and exit code 1."""
 

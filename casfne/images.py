@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from casfne.errors import InputError
+from casfne.errors import InputError, one_line
 from casfne.files import atomic_open
 
 SIZE = 256  # working size of a face crop, pixels
@@ -117,7 +117,7 @@ def _opened(data: bytes, label: str) -> Iterator[tuple[str, bytes, ImageFile.Ima
     except UnidentifiedImageError:
         raise PictureError(f"{label}: not an image", "not_an_image") from None
     except Exception as error:  # a broken file leads Pillow's readers into errors of every kind
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = one_line(error)
         raise PictureError(f"{label}: damaged image ({said})", "damaged_image") from None
 
 

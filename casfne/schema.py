@@ -5,16 +5,13 @@ One row per face found, one row for every image that gave none. The column `corp
 """
 
 import json
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import ArrayLike, NDArray
 
 STATUSES = ("ok", "no_face", "unreadable", "error")
 
@@ -90,7 +87,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "reason_code": (pa.string(), f"why the status is not ok, one of {', '.join(REASONS)}; null where it is ok"),
     "normal_octahedral": (
         pa.binary(),
-        "256x256 normals, octahedral, 2 x 16 bits (`casfne.schema.decode_octahedral`); null unless asked for",
+        "256x256 normals, octahedral, 2 x 16 bits (`casfne.octahedral.decode`); null unless asked for",
     ),
     "stages": (pa.list_(_PNG), "256x256 8-bit RGB PNG of the normals of t = 0, 1, ..., T; null unless asked for"),
     "relit": (_PNG, "128x128 8-bit grey PNG: the normals as a matte white face, lit from the upper left; or null"),
@@ -125,12 +122,18 @@ _LEAVES = [leaf for field in _FILE_SCHEMA for leaf in _leaves(field.name, field.
 _PACKED = {leaf for leaf in _LEAVES if leaf.endswith(".bytes")} | {"normal_octahedral"}
 
 
-def _feature(kind: pa.DataType) -> dict[str, Any]:
+def type_name(kind: pa.DataType) -> str:
+    """A type of numbers or text as NumPy and Hugging Face call it."""
+    return {"double": "float64", "float": "float32", "halffloat": "float16"}.get(str(kind), str(kind))
+
+
+def feature(kind: pa.DataType) -> dict[str, Any]:
+    """A column's type as Hugging Face's `datasets` writes it; pictures are structs."""
     if pa.types.is_struct(kind):
         return {"_type": "Image"}
     if pa.types.is_list(kind):
-        return {"_type": "Sequence", "feature": _feature(kind.value_type)}
-    return {"_type": "Value", "dtype": {"double": "float64", "float": "float32"}.get(str(kind), str(kind))}
+        return {"_type": "Sequence", "feature": feature(kind.value_type)}
+    return {"_type": "Value", "dtype": type_name(kind)}
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ def file_metadata(encoding: str = "png8") -> dict[str, str]:
         "encoding": chosen.description,
         "encoding_column": chosen.column,
         "encoding_error_deg": json.dumps({"mean": chosen.mean_error_deg, "max": chosen.max_error_deg}),
-        "huggingface": json.dumps({"info": {"features": {f.name: _feature(f.type) for f in _FILE_SCHEMA}}}),
+        "huggingface": json.dumps({"info": {"features": {f.name: feature(f.type) for f in _FILE_SCHEMA}}}),
     }
 
 
@@ -185,7 +188,7 @@ def _spoken(kind: pa.DataType) -> str:
         return "picture"
     if pa.types.is_list(kind):
         return f"list of {_spoken(kind.value_type)}"
-    return {"double": "float64", "float": "float32"}.get(str(kind), str(kind))
+    return type_name(kind)
 
 
 def write(file: IO[bytes], rows: Iterable[Mapping[str, Any]], extra: Mapping[str, str], encoding: str = "png8") -> None:
@@ -211,72 +214,3 @@ def write(file: IO[bytes], rows: Iterable[Mapping[str, Any]], extra: Mapping[str
 def metadata(path: Path | str) -> dict[str, str]:
     """What a file says of itself. Raises OSError or ValueError (pyarrow's ArrowInvalid) when it is no Parquet."""
     return {k.decode(): v.decode() for k, v in (pq.read_schema(path).metadata or {}).items()}
-
-
-# --- octahedral normals: the sphere unfolded to a square ---
-
-OUTSIDE = 65535  # both codes of a pixel outside the mask; directions use 0 to 65534
-_HALF = 32767
-_HEADER = struct.Struct("<4sHH")  # mark, height, width
-_MARK = b"OCT1"
-_LARGEST = 2**24  # pixels; a broken header must not ask for gigabytes
-
-
-def octahedral(normals: ArrayLike, mask: ArrayLike | None = None) -> NDArray[np.uint16]:
-    """Unit normals [..., 3] as two codes each, uint16 [..., 2]; OUTSIDE off the mask."""
-    x, y, z = np.ascontiguousarray(np.moveaxis(np.asarray(normals, np.float32), -1, 0))  # planes: 5 times as fast
-    scale = 1 / np.maximum(np.abs(x) + np.abs(y) + np.abs(z), np.float32(1e-12))
-    u, v = x * scale, y * scale
-    if (away := z < 0).any():
-        folded = np.copysign(1 - np.abs(v), u), np.copysign(1 - np.abs(u), v)
-        u, v = np.where(away, folded[0], u), np.where(away, folded[1], v)
-    places = np.stack([u, v]) * np.float32(_HALF) + np.float32(_HALF + 0.5)
-    codes = places.astype(np.uint16)  # cut off: with the half above, rounded
-    if mask is not None:
-        codes[:, ~np.asarray(mask, bool)] = OUTSIDE
-    return np.moveaxis(codes, 0, -1)
-
-
-def from_octahedral(codes: ArrayLike) -> NDArray[np.float32]:
-    """The unit normals float32 [..., 3] of uint16 codes [..., 2]; zero where they are OUTSIDE."""
-    c = np.ascontiguousarray(np.moveaxis(np.asarray(codes, np.uint16), -1, 0))
-    u, v = (c.astype(np.float32) - _HALF) / _HALF
-    z = 1 - np.abs(u) - np.abs(v)
-    below = np.maximum(-z, 0)
-    vectors = np.stack([u - np.copysign(below, u), v - np.copysign(below, v), z])
-    vectors *= (c != OUTSIDE).any(0) / np.sqrt((vectors * vectors).sum(0))
-    return np.ascontiguousarray(np.moveaxis(vectors, 0, -1), np.float32)
-
-
-def pack_octahedral(codes: NDArray[np.uint16]) -> bytes:
-    """Codes [H, W, 2] as bytes: differences along each row, low bytes apart from high bytes, zstd."""
-    height, width = codes.shape[:2]
-    planes = np.ascontiguousarray(codes.transpose(2, 0, 1))
-    planes[..., 1:] = planes[..., 1:] - planes[..., :-1]  # uint16: wraps around, and back when summed
-    split = np.ascontiguousarray(planes.astype("<u2").view(np.uint8).reshape(-1, 2).T)
-    return _HEADER.pack(_MARK, height, width) + pa.Codec("zstd", 1).compress(split, asbytes=True)
-
-
-def unpack_octahedral(data: bytes) -> NDArray[np.uint16]:
-    """The codes [H, W, 2] of `pack_octahedral`. ValueError when ``data`` is nothing of the kind."""
-    mark, height, width = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0)
-    size = height * width
-    if mark != _MARK or not 0 < size <= _LARGEST:
-        raise ValueError("no octahedral normals")
-    try:
-        raw = pa.Codec("zstd").decompress(data[_HEADER.size :], size * 4, asbytes=True)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"octahedral normals that cannot be unpacked ({error})") from None
-    split = np.frombuffer(raw, np.uint8).reshape(2, -1)
-    planes = np.ascontiguousarray(split.T).view("<u2").reshape(2, height, width)
-    return np.cumsum(planes, axis=-1, dtype=np.uint16).transpose(1, 2, 0)
-
-
-def encode_octahedral(normals: ArrayLike, mask: ArrayLike | None = None) -> bytes:
-    """Unit normals [H, W, 3] as the bytes of the column `normal_octahedral`; off the mask they are lost."""
-    return pack_octahedral(octahedral(normals, mask))
-
-
-def decode_octahedral(data: bytes) -> NDArray[np.float32]:
-    """Those bytes as unit normals float32 [H, W, 3], frame opengl, zero outside the mask. ValueError otherwise."""
-    return from_octahedral(unpack_octahedral(data))

@@ -37,9 +37,10 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from casfne import files
+from casfne import files, octahedral
 from casfne.errors import InputError
-from casfne.schema import COLUMNS, PARTITION, PICTURES, SCHEMA, STATUSES, decode_octahedral
+from casfne.normals import FRAMES, convert, decode
+from casfne.schema import COLUMNS, PARTITION, PICTURES, SCHEMA, STATUSES
 from casfne.sources import open_filesystem
 
 INDEX = "_index.parquet"  # readers of Parquet folders skip names with an underscore
@@ -50,14 +51,6 @@ _PART = re.compile(r"(corpus=[^/]+/)?part-[^/]+\.parquet")
 _INDEX_SHARDS = 64  # of a row group at most: few enough to find one id quickly, many enough to scan quickly
 _PARTITIONS = ds.partitioning(pa.schema([SCHEMA.field(PARTITION)]), flavor="hive")
 
-# frame -> where its (x, y, z) lie in ours, and their signs; a test holds them equal to casfne.normals.convert,
-# which this file may not import
-_FRAMES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
-    "opengl": ((0, 1, 2), (1, 1, 1)),
-    "directx": ((0, 1, 2), (1, -1, 1)),
-    "opencv": ((0, 1, 2), (1, -1, -1)),
-    "sfs": ((1, 0, 2), (-1, 1, 1)),
-}
 # metric -> whether a larger value is the worse one; of these `worst` and `best` are made
 _BADNESS = {
     "last_move_deg": True,
@@ -300,11 +293,10 @@ def normals(rows: Any, frame: str = "opengl") -> NDArray[np.float32]:
     frame: opengl, directx, opencv or sfs, as `casfne.normals` has them.
     Raises InputError where a row has none, and for an unknown frame.
     """
-    if frame not in _FRAMES:
-        raise InputError(f"unknown frame {frame!r}: expected one of {', '.join(_FRAMES)}")
-    order, signs = _FRAMES[frame]
-    vectors = _each(rows, _normals_of)
-    return vectors if frame == "opengl" else vectors[..., order] * np.array(signs, np.float32)
+    if frame not in FRAMES:
+        raise InputError(f"unknown frame {frame!r}: expected one of {', '.join(FRAMES)}")
+    vectors: NDArray[np.float32] = _each(rows, _normals_of)
+    return vectors if frame == "opengl" else convert(vectors, "opengl", frame)
 
 
 def masks(rows: Any) -> NDArray[np.bool_]:
@@ -331,15 +323,14 @@ def _normals_of(source: Any) -> NDArray[np.float32]:
     if isinstance(packed, bytes):
         return _unpack(packed)
     picture = _decode(source, "normal", cv2.IMREAD_COLOR)[..., ::-1]
-    vectors = picture.astype(np.float32) / 127.5 - 1
+    vectors = decode(picture)
     vectors[(picture == 128).all(-1)] = 0  # the mark of "outside", which no unit vector is written as
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    return vectors
 
 
 def _unpack(packed: bytes) -> NDArray[np.float32]:
     try:
-        return decode_octahedral(packed)
+        return octahedral.decode(packed)
     except ValueError as error:
         raise InputError(f"the bytes of 'normal_octahedral': {error}") from None
 

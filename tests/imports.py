@@ -7,7 +7,7 @@ from conftest import ROOT
 
 
 def direct(file: Path) -> set[Path]:
-    """Files of `casfne` that ``file`` imports, lazily or not; packages' own __init__ files left out."""
+    """Files of `casfne` that ``file`` imports, lazily or not; of a package its __init__ only where that is meant."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "casfne":
@@ -35,5 +35,6 @@ def closure(file: Path) -> set[Path]:
 
 
 def _resolve(module: str) -> Path | None:
-    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-    return path if module.startswith("casfne.") and path.is_file() else None
+    path = ROOT.joinpath(*module.split("."))
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in files if module.startswith("casfne.") and file.is_file()), None)

@@ -42,7 +42,12 @@ COUNT = 5
 def test_ray_accepts_the_configuration(file: Path) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    validate_config(prepare_config(yaml.safe_load(file.read_text())))
+    written = yaml.safe_load(file.read_text())
+    config = prepare_config(written)
+    validate_config(config)  # raises
+    assert (
+        config["cluster_name"] == written["cluster_name"] and config["head_node_type"] in config["available_node_types"]
+    )
 
 
 def test_ray_would_refuse_a_wrong_one() -> None:

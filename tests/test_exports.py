@@ -8,7 +8,7 @@ import OpenEXR
 import pandas as pd
 import pytest
 
-from casfne import images, schema, table
+from casfne import images, octahedral, table
 from casfne.errors import InputError
 from casfne.labelling import exports
 from casfne.normals import FRAMES, angle_deg, convert, decode, encode, sphere
@@ -16,17 +16,17 @@ from casfne.normals import FRAMES, angle_deg, convert, decode, encode, sphere
 BALL, INSIDE = sphere(256)
 
 
-def row(image_id: str = "a", face: int = 0, octahedral: bool = False) -> dict:
+def row(image_id: str = "a", face: int = 0, precise: bool = False) -> dict:
     png = {"bytes": images.encode_image(encode(BALL, INSIDE)), "path": None}
     mask = {"bytes": images.encode_image(INSIDE.astype(np.uint8) * 255), "path": None}
-    packed = schema.encode_octahedral(BALL, INSIDE)
+    packed = octahedral.encode(BALL, INSIDE)
     return {
         "corpus": "ball",
         "image_id": image_id,
         "face_index": face,
         "confidence_deg": 4.5,
-        "normal": None if octahedral else png,
-        "normal_octahedral": packed if octahedral else None,
+        "normal": None if precise else png,
+        "normal_octahedral": packed if precise else None,
         "mask": mask,
         "smiling": True,
     }
@@ -34,7 +34,7 @@ def row(image_id: str = "a", face: int = 0, octahedral: bool = False) -> dict:
 
 @pytest.fixture
 def rows() -> pd.DataFrame:
-    return pd.DataFrame([row("a"), row("b/c", 1, octahedral=True)])
+    return pd.DataFrame([row("a"), row("b/c", 1, precise=True)])
 
 
 def read16(path: Path) -> np.ndarray:

@@ -11,7 +11,19 @@ from imports import closure, direct
 
 STAGES = ("simulate", "prepare", "split", "train", "evaluate", "label", "report")
 FILES = sorted((ROOT / "casfne").rglob("*.py"))
-LEAVES = ("normals", "config", "schema", "provenance", "errors", "files", "images", "cluster", "console", "sources")
+LEAVES = (
+    "normals",
+    "config",
+    "schema",
+    "provenance",
+    "errors",
+    "files",
+    "images",
+    "cluster",
+    "console",
+    "sources",
+    "octahedral",
+)
 # part -> the parts that it may import besides itself, `errors` and `files`
 ALLOWED = {
     "capture": {"normals", "images"},
@@ -21,9 +33,11 @@ ALLOWED = {
     "training": {"config", "cluster", "provenance", "capture", "corpora", "model", "evaluation"},
     "applied": {"normals", "images", "capture", "stereo"},
     "evaluation": {"normals", "images", "corpora", "model", "provenance"},
-    "labelling": {"cluster", "normals", "images", "corpora", "model", "schema", "table", "provenance", "sources"},
+    "labelling": {
+        *("cluster", "normals", "images", "corpora", "model", "octahedral", "schema", "table", "provenance", "sources")
+    },
     "report": {"applied", "normals", "images", "corpora", "evaluation", "schema", "sources", "table"},
-    "table": {"schema", "sources"},
+    "table": {"normals", "octahedral", "schema", "sources"},
 }
 
 

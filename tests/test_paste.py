@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from casfne import files, images, schema
+from casfne import files, images, octahedral, schema
 from casfne.errors import InputError
 from casfne.images import Crop
 from casfne.labelling import paste
@@ -30,7 +30,7 @@ def oval(crop: Crop) -> np.ndarray:
     return (np.hypot(centre[None] / 0.7, centre[:, None] / 0.9) < 1) & crop.inside(HEIGHT, WIDTH)
 
 
-def row(crop: Crop, *, octahedral: bool = False, image_id: str = "a", face: int = 0, sign: float = 1) -> dict:
+def row(crop: Crop, *, precise: bool = False, image_id: str = "a", face: int = 0, sign: float = 1) -> dict:
     """What labelling would write of a face in that window, if the model gave FIELD (its x turned by sign)."""
     mask = oval(crop)
     normals = normalise(crop.apply(FIELD * np.array([sign, 1, 1], np.float32)))
@@ -45,8 +45,8 @@ def row(crop: Crop, *, octahedral: bool = False, image_id: str = "a", face: int 
         "crop_to_image": crop.transform().ravel().tolist(),
         "source_height": HEIGHT,
         "source_width": WIDTH,
-        "normal": None if octahedral else png,
-        "normal_octahedral": schema.encode_octahedral(normals, mask) if octahedral else None,
+        "normal": None if precise else png,
+        "normal_octahedral": octahedral.encode(normals, mask) if precise else None,
         "mask": {"bytes": images.encode_image(mask.astype(np.uint8) * 255), "path": None},
     }
 
@@ -58,18 +58,18 @@ def expected_inside(crop: Crop) -> np.ndarray:
     return np.hypot(u / 0.7, v / 0.9) < 1
 
 
-@pytest.mark.parametrize("octahedral", [False, True], ids=["png8", "octahedral"])
+@pytest.mark.parametrize("precise", [False, True], ids=["png8", "octahedral"])
 @pytest.mark.parametrize(
     "crop",
     [Crop(100, 120, 256), Crop(300, 50, 97), Crop(150, 90, 601), Crop(-80, -60, 400), Crop(700, 500, 333)],
     ids=["same", "smaller", "larger", "over the corner", "over the other"],
 )
-def test_a_known_field_comes_back(crop: Crop, octahedral: bool) -> None:
-    photo = paste.paste(pd.DataFrame([row(crop, octahedral=octahedral)]))
+def test_a_known_field_comes_back(crop: Crop, precise: bool) -> None:
+    photo = paste.paste(pd.DataFrame([row(crop, precise=precise)]))
     assert photo.shape == (HEIGHT, WIDTH, 3) and photo.dtype == np.float32
     there = photo.any(-1)
     error = angle_deg(photo, FIELD)[there]
-    assert error.mean() < (0.1 if octahedral else 0.25)
+    assert error.mean() < (0.1 if precise else 0.25)
     assert error.max() < 1.5  # at the rim of the mask, where half of what is resampled is missing
     assert np.linalg.norm(photo[there], axis=-1) == pytest.approx(1, abs=1e-5)
     wrong = there != expected_inside(crop)

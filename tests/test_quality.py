@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from casfne import images, normals, schema
+from casfne import images, normals, octahedral
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
 from casfne.images import Crop
@@ -232,7 +232,7 @@ def test_a_plain_row_has_all_numbers_and_flags_and_nothing_more() -> None:
 def test_the_octahedral_row_holds_the_same_normals_more_exactly() -> None:
     row = row_of(steps.Options(encoding="octahedral"))
     assert row["normal"] is None
-    back = schema.decode_octahedral(row["normal_octahedral"])
+    back = octahedral.decode(row["normal_octahedral"])
     assert normals.angle_deg(back, turn(FACE, 4))[OVAL].max() < 0.004
     assert not back[~OVAL].any()
     others = {name for name in row if name not in ("normal", "normal_octahedral", "seconds")}

@@ -12,7 +12,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casfne import images, normals, schema
+from casfne import images, normals, octahedral, schema
 from casfne.corpora.record import Photo
 from casfne.labelling import label as steps
 
@@ -25,10 +25,8 @@ def stated(encoding: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("encoding", schema.ENCODINGS)
 def test_the_stated_error_of_an_encoding_is_the_measured_one(encoding: str) -> None:
-    if encoding == "png8":
-        back = normals.decode(normals.encode(UNIT))
-    else:
-        back = schema.decode_octahedral(schema.encode_octahedral(UNIT))
+    codec = normals if encoding == "png8" else octahedral
+    back = codec.decode(codec.encode(UNIT))
     error = normals.angle_deg(back, UNIT)
     assert error.mean() == pytest.approx(stated(encoding)["mean"], rel=0.05)
     assert 0.9 * stated(encoding)["max"] <= error.max() <= stated(encoding)["max"]
@@ -38,30 +36,30 @@ def test_octahedral_codes_keep_axes_edges_and_both_sides() -> None:
     axes = np.concatenate([np.eye(3), -np.eye(3)]).astype(np.float32)
     edges = normals.normalise([[1, 1, 0], [-1, 1, 0], [1, -1, 0], [-1, -1, 0], [1, 0, -1e-7], [-1e-7, -1e-7, -1]])
     for vectors in (axes, edges):
-        assert normals.angle_deg(schema.from_octahedral(schema.octahedral(vectors)), vectors).max() < 0.004
-    np.testing.assert_array_equal(schema.from_octahedral(schema.octahedral(axes)), axes)
+        assert normals.angle_deg(octahedral.normals_of(octahedral.codes_of(vectors)), vectors).max() < 0.004
+    np.testing.assert_array_equal(octahedral.normals_of(octahedral.codes_of(axes)), axes)
 
 
 def test_octahedral_normals_are_zero_outside_the_mask_and_small() -> None:
     ball, inside = normals.sphere(256)
-    data = schema.encode_octahedral(ball, inside)
-    back = schema.decode_octahedral(data)
+    data = octahedral.encode(ball, inside)
+    back = octahedral.decode(data)
     assert back.dtype == np.float32 and back.shape == (256, 256, 3)
     assert not back[~inside].any()
     np.testing.assert_allclose(np.linalg.norm(back[inside], axis=-1), 1, atol=1e-6)
     assert len(data) < 256 * 256 * 2
-    assert data == schema.encode_octahedral(ball, inside)
+    assert data == octahedral.encode(ball, inside)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_packing_loses_no_code(height: int, width: int, seed: int) -> None:
     codes = np.random.default_rng(seed).integers(0, 65536, (height, width, 2), np.uint16)
-    np.testing.assert_array_equal(schema.unpack_octahedral(schema.pack_octahedral(codes)), codes)
+    np.testing.assert_array_equal(octahedral.unpack(octahedral.pack(codes)), codes)
 
 
 @pytest.mark.parametrize("change", ["empty", "other", "cut", "broken", "too large", "no pixels"])
 def test_bytes_that_are_no_octahedral_normals_are_refused(change: str) -> None:
-    data = schema.pack_octahedral(np.zeros((20, 30, 2), np.uint16))
+    data = octahedral.pack(np.zeros((20, 30, 2), np.uint16))
     bad = {
         "empty": b"",
         "other": images.encode_image(np.zeros((9, 9), np.uint8)),
@@ -71,7 +69,7 @@ def test_bytes_that_are_no_octahedral_normals_are_refused(change: str) -> None:
         "no pixels": data[:4] + bytes(4) + data[8:],
     }[change]
     with pytest.raises(ValueError, match="octahedral"):
-        schema.decode_octahedral(bad)
+        octahedral.decode(bad)
 
 
 @pytest.mark.parametrize("encoding", schema.ENCODINGS)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from casfne import sources
 from casfne.corpora.record import Columns, Found, Photo, named, rows
-from casfne.errors import InputError
+from casfne.errors import InputError, one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +59,7 @@ def _scalars(path: str) -> "pa.Table":
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a whole Parquet file ({' '.join(str(error).split())})") from None
+        raise InputError(f"{path}: not a whole Parquet file ({one_line(error)})") from None
 
 
 def _is_scalar(kind: "pa.DataType") -> bool:

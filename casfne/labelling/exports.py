@@ -189,18 +189,8 @@ def _dataset_schema(rows: pd.DataFrame, frame: str) -> pa.Schema:
     others = rows[[name for name in rows if name not in schema.COLUMNS]]
     fields = [schema.SCHEMA.field(n).remove_metadata() for n in ours]
     kind = pa.schema([*fields, *pa.Schema.from_pandas(others, preserve_index=False)])
-    pictures = [n for n in ours if pa.types.is_struct(kind.field(n).type)]
-    features = {f.name: {"_type": "Image"} if f.name in pictures else _feature(f.type) for f in kind}
+    features = {f.name: schema.feature(f.type) for f in kind}
     return kind.with_metadata({"frame": frame, "huggingface": json.dumps({"info": {"features": features}})})
-
-
-def _feature(kind: pa.DataType) -> dict[str, Any]:
-    if pa.types.is_list(kind):
-        return {"_type": "List", "feature": _feature(kind.value_type)}
-    if pa.types.is_struct(kind):
-        return {"_type": "Image"}
-    names = {"double": "float64", "float": "float32", "halffloat": "float16"}
-    return {"_type": "Value", "dtype": names.get(str(kind), str(kind))}
 
 
 def _card(frame: str) -> str:

@@ -12,27 +12,21 @@ without those that kill. Long runs go in waves, so that memory does not grow wit
 import functools
 import json
 import logging
-import pickle
-import sys
 import warnings
-import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.metrics import Gauge
 
-from casfne import schema
 from casfne.cluster import connected
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
-from casfne.labelling import batches, faces, shards, suspects
+from casfne.labelling import batches, faces, shards, stages, suspects
 from casfne.labelling import label as steps
 from casfne.labelling.output import Output
 from casfne.labelling.progress import Meter, Progress
@@ -47,27 +41,7 @@ _HOPELESS = 16  # shards in a row that could not be written: the disk is full, o
 
 MakePredictor = Callable[[], steps.Predictor]
 Tell = Callable[[Progress], None]
-Deadly = dict[str, dict[str, tuple[str, str]]]  # part -> image id -> (reason_code, reason)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What every stage of a run needs to know; sent to the workers."""
-
-    out: Output
-    folder: Path  # where relative paths of photos start: a worker may stand elsewhere
-    make_predictor: bytes  # pickled once more: who only decodes or writes would import torch to unpickle the job
-    identity: steps.Identity
-    detector: faces.Detector
-    options: steps.Options
-    batch: int
-    actors: int  # 0: see `_pool`
-    gpu: bool
-    timings: bool
-
-    @property
-    def made_by(self) -> dict[str, Any]:
-        return shards.maker(self.identity, self.detector, self.options)
+Deadly = dict[str, stages.Deadly]  # by part
 
 
 def run(
@@ -139,7 +113,7 @@ def label(
     found = shards.survey(place, wanted, made_by, overwrite, retry_errors)
     given = options or steps.Options()
     make = ray.cloudpickle.dumps(make_predictor)
-    job = _Job(place, Path.cwd(), make, identity, detector, given, batch, actors, gpu, timings)
+    job = stages.Job(place, Path.cwd(), make, identity, detector, given, batch, actors, gpu, timings)
     undone = sum(len(shard.wanted) for shard in found.todo)
     with connected(address) if found.todo else nullcontext():
         try:
@@ -191,7 +165,7 @@ def _reporter(progress: Tell | None) -> Tell:
 # --- Ray ---
 
 
-def _label_shards(todo: Sequence[Shard], job: _Job, meter: Meter) -> dict[str, str]:
+def _label_shards(todo: Sequence[Shard], job: stages.Job, meter: Meter) -> dict[str, str]:
     """Write the shards; those that could not be, with the reason."""
     failures: dict[str, str] = {}
     for first in range(0, len(todo), _WAVE):
@@ -199,7 +173,7 @@ def _label_shards(todo: Sequence[Shard], job: _Job, meter: Meter) -> dict[str, s
     return failures
 
 
-def _label_wave(todo: Sequence[Shard], job: _Job, meter: Meter) -> dict[str, str]:
+def _label_wave(todo: Sequence[Shard], job: stages.Job, meter: Meter) -> dict[str, str]:
     """Send shards through the stages until each is there or has failed. An image that kills its worker is isolated."""
     failures: dict[str, str] = {}
     deadly: Deadly = {}
@@ -219,7 +193,7 @@ def _label_wave(todo: Sequence[Shard], job: _Job, meter: Meter) -> dict[str, str
     return failures
 
 
-def _arrived(shard: Shard, job: _Job, meter: Meter) -> bool:
+def _arrived(shard: Shard, job: stages.Job, meter: Meter) -> bool:
     """Whether a shard of which no report came was written all the same: the report can be lost with its node."""
     if shard.again is not None or not job.out.exists(shard.part):
         return False
@@ -227,7 +201,7 @@ def _arrived(shard: Shard, job: _Job, meter: Meter) -> bool:
     return True
 
 
-def _flow(todo: Sequence[Shard], deadly: Deadly, job: _Job, meter: Meter) -> dict[str, str]:
+def _flow(todo: Sequence[Shard], deadly: Deadly, job: stages.Job, meter: Meter) -> dict[str, str]:
     """One run of shards through the stages, one block each: what came of them, "" or why one was not written.
 
     A block whose worker keeps dying is dropped, and not among them.
@@ -243,7 +217,7 @@ def _flow(todo: Sequence[Shard], deadly: Deadly, job: _Job, meter: Meter) -> dic
     with DataContext.current(context), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the limits on retries have no named parameter to move to yet
         try:
-            blocks = ray.data.from_arrow([_block(shard, deadly.get(shard.part, {})) for shard in todo])
+            blocks = ray.data.from_arrow([stages.block_of(shard, deadly.get(shard.part, {})) for shard in todo])
             for row in _stages(blocks, job).iter_rows():
                 reported[row["part"]] = row["failure"]
                 in_vain = in_vain + 1 if row["failure"] else 0
@@ -258,26 +232,26 @@ def _flow(todo: Sequence[Shard], deadly: Deadly, job: _Job, meter: Meter) -> dic
     return reported
 
 
-def _stages(blocks: ray.data.Dataset, job: _Job) -> ray.data.Dataset:
+def _stages(blocks: ray.data.Dataset, job: stages.Job) -> ray.data.Dataset:
     cpus = ray.cluster_resources().get("CPU", 1)
     task = min(_TASK_CPU, 0.5 * cpus)
     threads = max(1, int(cpus) // job.actors)
     block: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     return (
-        blocks.map_batches(functools.partial(_decode, job=job), num_cpus=task, max_retries=_RETRIES, **block)
+        blocks.map_batches(functools.partial(stages.decode, job=job), num_cpus=task, max_retries=_RETRIES, **block)
         .map_batches(
-            _Model,
+            stages.Model,
             fn_constructor_args=[job, threads],
             compute=ActorPoolStrategy(size=job.actors),
             max_task_retries=_RETRIES,
             **_share(job),
             **block,
         )
-        .map_batches(functools.partial(_write, job=job), num_cpus=task, max_retries=_RETRIES, **block)
+        .map_batches(functools.partial(stages.write, job=job), num_cpus=task, max_retries=_RETRIES, **block)
     )
 
 
-def _share(job: _Job) -> dict[str, Any]:
+def _share(job: stages.Job) -> dict[str, Any]:
     """What an actor takes of the cluster: of CPUs hardly anything, so that decoding, which takes more, is not fused
     into it. An actor that is killed while it starts comes back beside the one that replaces it, for the rest of the
     flow: with a real share of the CPUs it would keep the tasks waiting for ever."""
@@ -291,8 +265,8 @@ def _share(job: _Job) -> dict[str, Any]:
 class _Probe:
     """Treats photos in a worker of its own, which may die of them; see `suspects`."""
 
-    def __init__(self, job: _Job) -> None:
-        self._make = ray.remote(**_share(job))(_Treatment).options(max_restarts=0, max_task_retries=0)
+    def __init__(self, job: stages.Job) -> None:
+        self._make = ray.remote(**_share(job))(stages.Treatment).options(max_restarts=0, max_task_retries=0)
         self._job = job
         self._actor: Any = None
 
@@ -312,108 +286,3 @@ class _Probe:
         """Free the worker."""
         if self._actor is not None:
             ray.kill(self._actor)
-
-
-class _Treatment:
-    """What happens to photos on their way, without what comes of it."""
-
-    def __init__(self, job: _Job) -> None:
-        self.job = job
-        self.model: _Model | None = None
-
-    def decode(self, photos: Sequence[Photo]) -> None:
-        _decoded(photos, {}, self.job)
-
-    def predict(self, photos: Sequence[Photo]) -> None:
-        self.model = self.model or _Model(self.job, 1)
-        self.model.predict(_decoded(photos, {}, self.job))
-
-
-# --- the stages, each over a block of one row: one shard ---
-
-
-def _block(shard: Shard, deadly: dict[str, tuple[str, str]]) -> pa.Table:
-    photos = [replace(photo, attributes={}) for photo in shard.wanted]  # attributes have their own file
-    return pa.table(
-        {
-            "part": [shard.part],
-            "fingerprint": [shard.fingerprint],
-            "images": [len(shard.wanted)],
-            "again": [shard.again is not None],
-            "payload": _binary(zlib.compress(pickle.dumps((photos, deadly)), 1)),  # it lies in the store till the end
-        }
-    )
-
-
-def _binary(data: bytes) -> pa.Array:
-    return pa.array([data], pa.large_binary())  # plain binary ends at 2 GiB
-
-
-def _payload(block: pa.Table) -> Any:
-    return pickle.loads(block["payload"][0].as_buffer())
-
-
-def _replaced(block: pa.Table, payload: Any) -> pa.Table:
-    packed = _binary(pickle.dumps(payload, protocol=5))
-    return block.set_column(block.column_names.index("payload"), "payload", packed)
-
-
-def _decode(block: pa.Table, job: _Job) -> pa.Table:
-    photos, deadly = pickle.loads(zlib.decompress(block["payload"][0].as_buffer()))
-    return _replaced(block, _decoded(photos, deadly, job))
-
-
-def _decoded(photos: Sequence[Photo], deadly: dict[str, tuple[str, str]], job: _Job) -> list[steps.Face]:
-    found = []
-    for photo in photos:
-        if photo.image_id in deadly:
-            code, reason = deadly[photo.image_id]
-            found.append(steps.failed(photo, reason, code))
-        else:
-            found += steps.decode(photo, job.detector, job.folder)
-    return found
-
-
-class _Model:
-    """The actor: holds the model."""
-
-    def __init__(self, job: _Job, threads: int) -> None:
-        predictor: steps.Predictor = pickle.loads(job.make_predictor)()
-        if (mine := steps.Identity.of(predictor)) != job.identity:
-            raise InputError(f"a worker has {mine}, the run was started with {job.identity}")
-        if torch := sys.modules.get("torch"):  # Ray gives it one thread
-            torch.set_num_threads(threads)
-        self.batch = job.batch or batches.choose(predictor)
-        self.predictor, self.options = batches.Frugal(predictor), job.options
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        return _replaced(block, self.predict(_payload(block)))
-
-    def predict(self, found: Sequence[steps.Face]) -> list[steps.Labelled]:
-        """See `label.predict`; without the pixels, which no row needs."""
-        labelled = steps.predict(found, self.predictor, self.batch, self.options)
-        return [replace(one, face=replace(one.face, pixels=None)) for one in labelled]
-
-
-def _write(block: pa.Table, job: _Job) -> pa.Table:
-    """Write a shard; gives what there is to report of it."""
-    row = block.drop_columns(["payload"]).to_pylist()[0]
-    made = [steps.to_row(labelled, job.identity, job.options) for labelled in _payload(block)]
-    if not job.timings:
-        made = [one | {"seconds": None} for one in made]
-    failure = ""
-    try:
-        rows = shards.merge(job.out.read(row["part"]).to_pylist(), made) if row["again"] else made
-        about = {"fingerprint": row["fingerprint"], "made_by": json.dumps(job.made_by)}
-        job.out.write(row["part"], lambda file: schema.write(file, rows, about, job.options.encoding))
-    except OSError as error:  # a full disk, say: the driver reports it
-        failure = str(error) or type(error).__name__
-    failed = Counter(one["reason_code"] for one in made if one["status"] in ("unreadable", "error"))
-    report = {
-        "part": row["part"],
-        "images": row["images"],
-        "faces": sum(one["status"] == "ok" for one in made),
-        "codes": json.dumps(failed),
-        "failure": failure,
-    }
-    return pa.Table.from_pylist([report])

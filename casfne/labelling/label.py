@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from casfne import images, normals, schema, sources
+from casfne import images, normals, octahedral, schema, sources
 from casfne.corpora.record import Photo
-from casfne.errors import InputError
+from casfne.errors import InputError, one_line
 from casfne.images import Crop
 from casfne.labelling import faces, quality
 from casfne.provenance import code_version
 
 # a change of these makes labels stale
-CODE = ("model", "labelling", "images.py", "normals.py", "schema.py", "sources.py")
+CODE = ("model", "labelling", "images.py", "normals.py", "schema.py", "octahedral.py", "sources")
 NO_FACE_INDEX = -1  # the face index of the one row of an image that gave no face
 RELIT_LIGHT = normals.direction(-40, 35)  # of the thumbnail: from the upper left
 RELIT_SIZE = 128  # pixels
@@ -142,7 +142,7 @@ def _read_bytes(path: str) -> bytes:
     try:
         return sources.read_bytes(path)
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+        reason = error.strerror or one_line(error)
         raise images.PictureError(f"{path}: cannot be read ({reason})", images.os_reason(error)) from None
     except InputError as error:
         raise images.PictureError(str(error), "source_refused") from None
@@ -209,7 +209,7 @@ def _measure(face: Face, stages: NDArray[np.float32], predictor: Predictor, opti
     mask, last = quality.face_mask(face.crop, *face.size), stages[-1]
     return Labelled(
         face,
-        encode_png8(last, mask) if options.encoding == "png8" else schema.octahedral(last, mask),
+        encode_png8(last, mask) if options.encoding == "png8" else octahedral.codes_of(last, mask),
         mask,
         _numbers(face, stages, mask, predictor),
         tuple(encode_png8(stage, mask) for stage in stages) if options.stages else None,
@@ -289,7 +289,7 @@ def _normal(labelled: Labelled, options: Options) -> dict[str, Any]:
     if labelled.normal is None:
         return {}
     if options.encoding == "octahedral":
-        return {"normal_octahedral": schema.pack_octahedral(np.asarray(labelled.normal, np.uint16))}
+        return {"normal_octahedral": octahedral.pack(np.asarray(labelled.normal, np.uint16))}
     return {"normal": _picture(np.asarray(labelled.normal, np.uint8))}
 
 

@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from casfne import files
-from casfne.errors import InputError
+from casfne.errors import InputError, one_line
 from casfne.sources import open_filesystem
 
 _TRIES, _PAUSE = 4, 0.5  # of a request to a store, which answers "slow down" at times; seconds, doubled each time
@@ -29,7 +29,7 @@ class Output:
         try:
             fs, root = open_filesystem(self.name)
         except OSError as error:
-            raise InputError(f"{self.name}: cannot be reached ({_line(error)})") from None
+            raise InputError(f"{self.name}: cannot be reached ({one_line(error)})") from None
         self.is_local = fs.type_name == "local"
         self.where = root if self.is_local else self.name  # absolute: a worker may stand elsewhere
 
@@ -38,7 +38,7 @@ class Output:
         try:
             kind = self._try(lambda fs, root: fs.get_file_info(root).type)
         except OSError as error:
-            raise InputError(f"{self.name}: cannot be reached ({_line(error)})") from None
+            raise InputError(f"{self.name}: cannot be reached ({one_line(error)})") from None
         if kind == pafs.FileType.File:
             raise InputError(f"{self.name}: is a file, expected a folder for the labels")
 
@@ -113,7 +113,3 @@ class Output:
 def _upload(fs: pafs.FileSystem, path: str, content: bytes) -> None:
     with fs.open_output_stream(path) as stream:
         stream.write(content)
-
-
-def _line(error: OSError) -> str:
-    return " ".join(str(error).split())
