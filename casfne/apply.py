@@ -1,11 +1,14 @@
 """The commands that use normals: relight, shade, enhance."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from casfne.console import TRAINED
 from casfne.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +32,15 @@ Fill = Annotated[float, typer.Option(min=0, help="Even light from all round besi
 Environment = Annotated[
     Path | None, typer.Option(help="Panorama (.hdr, .png, .jpg, .webp) that lights instead of the one light.")
 ]
-TRAINED = Path("data/model/model.safetensors")  # what `make repro` writes
+
+
+class _Face(NamedTuple):
+    """A face in the pixels of its photograph: its number there, normals [h, w, 3] and mask [h, w] in its window."""
+
+    number: int
+    normals: Any
+    mask: Any
+    window: tuple[slice, slice]
 
 
 @apply_app.command()
@@ -46,23 +57,26 @@ def relight(
 ) -> None:
     """Photographs with their faces under another light; what lies off the faces stays as it is.
 
-    Prints of each face how much of the photograph its normals leave unexplained: a quality that needs no truth.
+    Prints of each face how much of the photograph its normals leave unexplained: a quality that needs no truth. A face
+    that tells no light (dark, saturated, tiny) stays as it is; the rest is written, and the command exits with 1.
 
     Example: casfne relight photo.jpg --out relit.png --azimuth -50 --elevation 30
     """
-    from casfne.applied.relight import SOFT, Relightable, picture
-
     light = _light(azimuth, elevation, strength, fill, environment)
+    kept = []
     for path, rows in _photographs(source, out, weights, where):
         photo = _photo(rows)
-        for number, (normals, mask, window) in enumerate(_faces(rows)):
+        relit = photo.copy()
+        for face in _faces(rows):
             try:
-                taken = Relightable.of(photo[window], normals, mask, SOFT)
+                said = f"{_relit(photo, relit, face, light):.1%} of its light unexplained"
             except ValueError as error:
-                raise InputError(f"{rows['path'].iloc[0]}: face {number}: {error}") from None
-            photo[window] = picture(taken.under(light))
-            print(f"{path}: face {number}, {taken.fit.residual:.1%} of its light unexplained")
-        _write(path, photo)
+                said = f"as it was, {error}"
+                kept.append(f"{rows['path'].iloc[0]}: face {face.number}: {error}")
+            print(f"{path}: face {face.number}, {said}")
+        _write(path, relit)
+    if kept:
+        raise InputError(f"{len(kept)} faces stay as they were; {kept[0]}")
 
 
 @apply_app.command()
@@ -88,8 +102,8 @@ def shade(
     light = _light(azimuth, elevation, strength, fill, environment)
     for path, rows in _photographs(source, out, weights, where):
         canvas = np.zeros((int(rows["source_height"].iloc[0]), int(rows["source_width"].iloc[0]), 3), np.uint8)
-        for normals, mask, window in _faces(rows):
-            canvas[window][mask] = picture(light.shading(normals[mask]))
+        for face in _faces(rows):
+            canvas[face.window][face.mask] = picture(light.shading(face.normals[face.mask]))
         _write(path, canvas)
         print(f"{path}: {len(rows)} faces")
 
@@ -110,23 +124,28 @@ def enhance(
 ) -> None:
     """A base mesh of one face, refined so that its rendered normals follow the predicted ones.
 
-    Of several faces the largest counts. The mesh written is in pixels of the face's 256x256 crop: x right, y up from
-    the lower left pixel, z towards the camera. Prints the angle to the normals before and after.
+    Of an image's faces the largest counts; of labels, --where has to leave one image. The mesh written is in pixels of
+    the face's 256x256 crop: x right, y up from the lower left pixel, z towards the camera. Prints the angle to the
+    normals before and after.
 
     Example: casfne enhance photo.jpg --out face.ply
     """
     from casfne import table
-    from casfne.applied.geometry import refine, write_mesh
+    from casfne.applied.geometry import check_suffix, refine, write_mesh
 
-    _, rows = next(_photographs(source, Path("face.png"), weights, where))
-    row = rows.sort_values("face_index").iloc[0]
+    check_suffix(out)
+    images = list(islice(_photographs(source, Path("face.png"), weights, where), 2))
+    if len(images) > 1:
+        raise InputError(f"{source}: several images match, --where has to leave one")
+    row = images[0][1].iloc[0]
     normals, mask = table.normals(row), table.mask(row)
     base = _base(mesh, normals, mask)
     try:
         made = refine(base, normals, mask)
     except ValueError as error:
         raise InputError(f"{mesh}: {error}") from None
-    write_mesh(out, made.mesh)
+    with _writing(out):
+        write_mesh(out, made.mesh)
     size = f"{len(made.mesh.vertices)} vertices, {len(made.mesh.triangles)} triangles"
     print(f"{out}: {size}; {made.before_deg:.2f} deg from the normals before, {made.after_deg:.2f} after")
     print(f"the mesh shows in {made.share:.1%} of the mask")
@@ -151,12 +170,15 @@ def _light(azimuth: float, elevation: float, strength: float, fill: float, envir
 def _photographs(
     source: str, out: Path, weights: Path, where: list[str] | None
 ) -> "Iterator[tuple[Path, pd.DataFrame]]":
-    """Each photograph: where its result goes, and the rows of its faces; InputError where there is none."""
+    """Each photograph: where its result goes, and the rows of its faces, largest first; InputError where there is
+    none."""
     from casfne.images import SUFFIXES
 
     if Path(source).suffix.lower() in SUFFIXES:
         if where:
             raise InputError("--where chooses among labels; a photograph has none")
+        if out.suffix.lower() not in (".png", ".jpg", ".bmp"):
+            raise InputError(f"{out}: expected a picture in .png, .jpg or .bmp")
         yield out, _labelled(source, weights)
     else:
         yield from _read(source, out, where)
@@ -175,7 +197,7 @@ def _read(source: str, out: Path, where: list[str] | None) -> "Iterator[tuple[Pa
     for corpus, image_id in keys.itertuples(index=False):
         these = [("corpus", "==", corpus), ("image_id", "==", image_id), *wanted]
         rows = table.read(source, ["corpus", "image_id", "path", "face_index", *NEEDED], these)
-        yield out / f"{file_name(rows.iloc[0], face=False)}.png", rows
+        yield out / f"{file_name(rows.iloc[0], face=False)}.png", rows.sort_values("face_index")
 
 
 def _labelled(photo: str, weights: Path) -> "pd.DataFrame":
@@ -212,22 +234,43 @@ def _photo(rows: "pd.DataFrame") -> Any:
     return photo
 
 
-def _faces(rows: "pd.DataFrame") -> Iterator[tuple[Any, Any, Any]]:
-    """Normals [h, w, 3] and mask [h, w] of each face in the pixels of its photograph, and the window that they fill."""
-    import numpy as np
-
-    from casfne.labelling.paste import paste
+def _faces(rows: "pd.DataFrame") -> Iterator[_Face]:
+    """Each face cut out, so that a photograph with many does not cost its whole size for each."""
+    from casfne.images import Crop
+    from casfne.labelling.paste import crop_of, paste
 
     for number in range(len(rows)):
-        whole = paste(rows.iloc[[number]])
-        inside = np.asarray(whole.any(-1), bool)
-        window = tuple(slice(found[0], found[-1] + 1) for found in map(np.flatnonzero, (inside.any(1), inside.any(0))))
-        yield whole[window], inside[window], window
+        row = rows.iloc[[number]].copy()
+        crop = crop_of(row["crop_to_image"].iloc[0])
+        height, width = int(row["source_height"].iloc[0]), int(row["source_width"].iloc[0])
+        top, left = max(crop.top, 0), max(crop.left, 0)
+        window = slice(top, min(crop.top + crop.side, height)), slice(left, min(crop.left + crop.side, width))
+        row["crop_to_image"] = [Crop(crop.left - left, crop.top - top, crop.side).transform().ravel().tolist()]
+        row["source_height"], row["source_width"] = (side.stop - side.start for side in window)
+        normals = paste(row)
+        yield _Face(int(row["face_index"].iloc[0]), normals, normals.any(-1), window)
+
+
+def _relit(photo: Any, relit: Any, face: _Face, light: "Light") -> float:
+    """Put one face of ``photo`` under ``light`` into ``relit``, both uint8 [H, W, 3]; what its fit leaves unexplained.
+    Each is told by the photograph as it was taken, also where two meet. ValueError as `applied.lighting.fit`."""
+    from casfne.applied.relight import SOFT, Relightable, linear, picture
+
+    taken = Relightable.of(photo[face.window], face.normals, face.mask, SOFT)
+    relit[face.window] = picture(taken.under(light, linear(relit[face.window])))
+    return taken.fit.residual
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _write(path: Path, picture: Any) -> None:
     from casfne.images import write_image
 
-    if path.suffix.lower() not in (".png", ".jpg", ".bmp"):
-        raise InputError(f"{path}: expected a picture in .png, .jpg or .bmp")
-    write_image(path, picture)
+    with _writing(path):
+        write_image(path, picture)

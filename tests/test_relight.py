@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from benchmarks.applied import DIRECTIONS, NEW, Face, faces, flat, psnr
 from casfne.applied.lighting import Light, fit, functions
-from casfne.applied.relight import Relightable, picture
+from casfne.applied.relight import SOFT, Relightable, picture
 from casfne.capture.people.anny import anny_model
 from casfne.capture.scene import Studio
 from casfne.errors import InputError
@@ -121,8 +121,19 @@ def test_off_the_mask_nothing_changes_and_without_light_it_is_dark(studio_faces:
     taken = Relightable.of(face.photo, face.normal, face.mask)
     relit, dark = (taken.under(Light.directional(0, 0, by)) for by in (1, 0))
     assert np.array_equal(relit[~face.mask], taken.linear[~face.mask])
-    inside = taken._share() == 1
+    inside = taken._share(taken.fit.light.shading(face.normal)) == 1
     assert inside.any() and np.abs(dark[inside]).max() < 1e-6
+
+
+def test_a_dark_wall_beside_an_unlit_cheek_stays_dark(ball: tuple) -> None:
+    n, mask = ball
+    shading = Light.directional(80, 0).shading(n)  # from the right, so that the left tells nothing of its albedo
+    photo = picture(0.02 + 0.5 * SKIN * shading)
+    taken = Relightable.of(photo, n, mask, SOFT)
+    wall = np.zeros_like(mask)
+    wall[40:56, 4:9] = True  # what an oval cuts off a wall
+    lit, before = taken.under(Light.directional(-80, 0)), taken.linear
+    assert (lit - before)[wall].mean() < 0.01 and (lit - before)[40:56, 20:26].mean() > 0.02
 
 
 def test_relit_faces_are_nearer_to_the_studio_than_by_the_mean_normal(studio_faces: list[Face]) -> None:

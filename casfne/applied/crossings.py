@@ -11,8 +11,8 @@ from scipy.spatial import cKDTree
 Doubles = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
-_QUERIES = 10_000  # triangles whose neighbours are looked for together: about 200 MB
-_SIZES = 6  # halvings of the largest triangle's size down to which triangles are told apart
+_PAIRS = 1_000_000  # of triangles that are looked at together: about 200 MB
+_SIZES = 20  # halvings of the largest triangle's size down to which triangles are told apart
 _TOUCHING = 1e-9  # of a side: what comes no further through merely touches
 _SIDES = ((0, 1), (1, 2), (2, 0))
 
@@ -37,15 +37,15 @@ def kept_apart(before: Doubles, after: Doubles, triangles: Whole) -> Doubles:
     need be until everything moves as one, which crosses nothing new.
     """
     crossing = triangles[crossings(before, triangles)].reshape(-1, 6)
-    body, asked = _joined(np.arange(len(before)), crossing), None
+    body, last = _joined(np.arange(len(before)), crossing), before
     while True:
         result = before + _mean(after - before, body)
-        crossing = triangles[crossings(result, triangles, asked)].reshape(-1, 6)
+        changed = (result != last).any(1)[triangles].any(1)  # the others were looked at
+        crossing = triangles[crossings(result, triangles, np.flatnonzero(changed))].reshape(-1, 6)
         apart = crossing[(body[crossing] != body[crossing[:, :1]]).any(1)]  # within one body nothing changed
         if not len(apart):
             return result
-        body = _joined(body, apart)
-        asked = np.flatnonzero((np.bincount(body)[body] > 1)[triangles].any(1))  # the others were looked at
+        body, last = _joined(body, apart), result
 
 
 def _mean(moves: Doubles, body: Whole) -> Doubles:
@@ -64,23 +64,30 @@ def _joined(body: Whole, groups: Whole) -> Whole:
 
 def _near(corners: Doubles, triangles: Whole, asked: Whole) -> Iterator[Whole]:
     """Pairs of triangles, the lower number first, one of them in ``asked``, without a common corner, whose boxes
-    overlap; in portions. Looked for by size, or a few large triangles would make every search wide."""
+    overlap; each once, in portions."""
     low, high = corners.min(1), corners.max(1)
-    centre, reach = (low + high) / 2, (high - low).max(1) / 2
+    for found in _close((low + high) / 2, (high - low).max(1) / 2, asked):
+        for pairs in np.array_split(found, len(found) // _PAIRS + 1):
+            one, other = pairs.T
+            pairs = np.sort(pairs[((low[one] <= high[other]) & (low[other] <= high[one])).all(1)], 1)
+            shared = (triangles[pairs[:, 0], :, None] == triangles[pairs[:, 1], None, :]).any((1, 2))
+            yield pairs[~shared]
+
+
+def _close(centre: Doubles, reach: Doubles, asked: Whole) -> Iterator[Whole]:
+    """Pairs [P, 2] of boxes, one of them in ``asked``, that are near enough to overlap; each once. Looked for by size,
+    or a few large ones would make every search wide."""
     sizes = np.ceil(np.log2(np.maximum(reach, reach.max() / 2**_SIZES)))
-    groups = [(np.flatnonzero(sizes == size), 2.0**size) for size in np.unique(sizes)]
-    trees = [(group, widest, cKDTree(centre[group])) for group, widest in groups]
-    for group, widest in groups:
-        own = group[np.isin(group, asked)]
-        for part in np.array_split(own, len(own) // _QUERIES + 1) if len(own) else ():
-            mine = cKDTree(centre[part])
-            for others, wide, tree in trees:
-                hits = mine.sparse_distance_matrix(tree, widest + wide, p=np.inf, output_type="ndarray")
-                one, other = part[hits["i"]], others[hits["j"]]
-                overlap = ((low[one] <= high[other]) & (low[other] <= high[one])).all(1) & (one != other)
-                pairs = np.sort(np.stack([one, other], 1)[overlap], 1)
-                shared = (triangles[pairs[:, 0], :, None] == triangles[pairs[:, 1], None, :]).any((1, 2))
-                yield pairs[~shared]
+    wanted = np.isin(np.arange(len(reach)), asked)
+    groups = [(2.0**size, np.flatnonzero(sizes == size)) for size in np.unique(sizes)]
+    parts = [(w, some, cKDTree(centre[some])) for w, g in groups for some in (g[wanted[g]], g[~wanted[g]]) if len(some)]
+    for k, (wide, mine, tree) in enumerate(parts):
+        if wanted[mine[0]]:
+            yield mine[tree.query_pairs(2 * wide, p=np.inf, output_type="ndarray")]
+        for wide_too, others, another in parts[:k]:
+            if wanted[mine[0]] or wanted[others[0]]:
+                hits = tree.sparse_distance_matrix(another, wide + wide_too, p=np.inf, output_type="ndarray")
+                yield np.stack([mine[hits["i"]], others[hits["j"]]], 1)
 
 
 def _crossing(corners: Doubles, pairs: Whole) -> NDArray[np.bool_]:

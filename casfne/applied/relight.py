@@ -10,6 +10,7 @@ from casfne.applied.lighting import Fit, Floats, Light, Mask, fit
 from casfne.images import linear_to_srgb, srgb_to_linear, to_uint8
 
 _DARKEST = 0.1  # squared shading (1 on average) below which the face's own albedo stands in for what hardly shows
+_LEAST_TOLD = 0.1  # of a pixel's albedo, by its own light: less is as good as nothing
 SHARP, SOFT = 1 / 40, 1 / 5  # of the mask's extent: within it the new light fades into the photograph's own; for a mask
 # of the face's own outline, and for an oval that cuts across forehead and cheeks, as labels have it
 
@@ -32,27 +33,36 @@ class Relightable:
     def of(photo: NDArray[np.uint8], normals: Floats, mask: Mask, feather: float = SHARP) -> "Relightable":
         """Of uint8 sRGB [H, W, 3] with unit ``normals`` [H, W, 3] (frame opengl) where ``mask`` [H, W] says. ValueError
         as `lighting.fit`."""
-        linear = srgb_to_linear(photo.astype(np.float32) / 255)
-        return Relightable(linear, normals, mask, fit(linear, normals, mask), feather)
+        light = linear(photo)
+        return Relightable(light, normals, mask, fit(light, normals, mask), feather)
 
-    def under(self, light: Light) -> Floats:
-        """Linear light [H, W, 3] under ``light``; off the mask the photograph's own.
+    def under(self, light: Light, behind: Floats | None = None) -> Floats:
+        """Linear light [H, W, 3] under ``light``; off the mask ``behind`` [H, W, 3], by default the photograph.
 
         albedo * new shading, and what the fit cannot explain (highlights, cast shadows), less of it where the new light
-        is weaker: under its own light the photograph comes out as it is, wherever that shines. Continuous in the light.
-        Shadows that were cast stay, new ones are not cast.
+        is weaker: under its own light the photograph comes out as it is, but for pixels that the fit leaves without any
+        light. Continuous in the light. Shadows that were cast stay, new ones are not cast.
         """
         old, new = self.fit.light.shading(self.normals), light.shading(self.normals)
         albedo = (self.linear * old + _DARKEST * self.fit.albedo) / (old**2 + _DARKEST)
         unexplained = self.linear - albedo * old
         lit = albedo * new + unexplained * np.minimum(new / np.maximum(old, 1e-3), 1)
-        return np.asarray(self.linear + (np.maximum(lit, 0) - self.linear) * self._share()[..., None], np.float32)
+        ground = self.linear if behind is None else behind
+        return np.asarray(ground + (np.maximum(lit, 0) - ground) * self._share(old)[..., None], np.float32)
 
-    def _share(self) -> Floats:
-        """How much of the new light is shown, [H, W] in 0..1: 1 well inside the mask, 0 outside."""
+    def _share(self, old: Floats) -> Floats:
+        """How much of the new light is shown, [H, W] in 0..1: 1 well inside the mask, 0 outside. Near a ``SOFT`` edge,
+        less where the ``old`` shading [H, W, 3] tells little: a wall behind the face would come out as skin."""
         depth = cv2.distanceTransform(np.pad(self.mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
         reach = max(self.feather * float(np.sqrt(self.mask.sum())), 1)
-        return np.asarray(np.clip(depth / reach, 0, 1), np.float32)
+        share = np.asarray(np.clip(depth / reach, 0, 1), np.float32)
+        told = np.mean(old**2 / (old**2 + _DARKEST), -1)
+        return share if self.feather == SHARP else share ** (1 / np.maximum(told, _LEAST_TOLD))
+
+
+def linear(photo: NDArray[np.uint8]) -> Floats:
+    """The linear light [H, W, 3] of uint8 sRGB."""
+    return srgb_to_linear(photo.astype(np.float32) / 255)
 
 
 def picture(linear: Floats) -> NDArray[np.uint8]:

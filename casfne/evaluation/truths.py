@@ -79,7 +79,7 @@ def _of_index(root: Path, split: Path | str | None) -> Truths:
     if (twice := index["sample_id"].duplicated()).any():
         raise InputError(f"{root / INDEX}: {index['sample_id'][twice].iloc[0]} is there twice")
     if split is not None:
-        index = rows_of(index, _read_split(Path(split)), "test")
+        index = rows_of(index, read_split(Path(split)), "test")
     if index.empty:
         raise InputError(f"{root / INDEX}: no samples to evaluate")
     rows: dict[str, dict[Any, Any]] = {str(row["sample_id"]): row for row in index.to_dict("records")}
@@ -91,7 +91,7 @@ def _of_index(root: Path, split: Path | str | None) -> Truths:
     return Truths(str(root), tuple(rows), read)
 
 
-def _read_split(path: Path) -> dict[str, list[str]]:
+def read_split(path: Path) -> dict[str, list[str]]:
     try:
         split = json.loads(path.read_text())
         return {part: list(split[part]) for part in ("train", "test")}

@@ -18,7 +18,7 @@ from casfne.report.faces import Face, payload
 HERE = Path(__file__).parent
 CASES = 4  # of each kind: the worst, the best
 FLAGS = ("extreme_light", "occluded", "low_quality", "profile")
-NAMES = {"constant": "constant (0, 0, 1)", "mean_map": "mean normal map of the training people"}
+NAMES = {"constant": "constant (0, 0, 1)", "mean_map": "mean map of the training"}
 QUERY = """from casfne import table
 labels = table.read("{labels}")  # a pandas frame, one row a face
 labels.groupby("corpus")[["roughness_deg", "confidence_deg"]].median()"""
