@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from casfne.errors import InputError
 from casfne.evaluation import reported
@@ -150,11 +151,16 @@ def costs_table(rounds: int, device: str = "auto") -> Table:
     precision = choose_precision("auto", place)
     taken = milliseconds({v.table4: config for v, config in networks.items()}, rounds, device)
     rows = [_cost_row(v, config) | {"milliseconds": taken[v.table4]} for v, config in networks.items()]
-    facts: dict[str, Any] = {"precision": precision, "rounds": rounds, "machine": machine()}
+    facts: dict[str, Any] = {
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "rounds": rounds,
+        "machine": machine(),
+    }
     numbers = _beside(pd.DataFrame(rows), reported.costs()).assign(**facts)
     about = (
         f"Measured: F = 32, one {SIZE}x{SIZE} face at a time, from its pixels to its normals, {precision} on {place}, "
-        f"median of {rounds} in turns; {machine()}. t counts predictions, T refinements; AdaIN and FMM as they are "
+        f"threads: {facts['threads']}, median of {rounds} in turns; {machine()}. t counts predictions, T refinements; AdaIN and FMM as they are "
         "trained. Reported: the paper's Table IV, which counts operations and parameters in another way "
         "(docs/leaderboard.md), on its authors' GPU."
     )
