@@ -12,9 +12,7 @@ import torch
 
 from casfne.errors import InputError
 from casfne.evaluation import reported
-from casfne.evaluation.leaderboard import _cells as cells_of
-from casfne.evaluation.leaderboard import _markdown_table as markdown_table
-from casfne.evaluation.leaderboard import _tabular as tabular
+from casfne.evaluation.leaderboard import cells_of, markdown_table, tabular
 from casfne.evaluation.protocol import PROTOCOL
 from casfne.files import write_text
 from casfne.images import SIZE
@@ -151,18 +149,14 @@ def costs_table(rounds: int, device: str = "auto") -> Table:
     precision = choose_precision("auto", place)
     taken = milliseconds({v.table4: config for v, config in networks.items()}, rounds, device)
     rows = [_cost_row(v, config) | {"milliseconds": taken[v.table4]} for v, config in networks.items()]
-    facts: dict[str, Any] = {
-        "precision": precision,
-        "threads": torch.get_num_threads(),
-        "rounds": rounds,
-        "machine": machine(),
-    }
+    threads = torch.get_num_threads()
+    facts: dict[str, Any] = {"precision": precision, "threads": threads, "rounds": rounds, "machine": machine()}
     numbers = _beside(pd.DataFrame(rows), reported.costs()).assign(**facts)
     about = (
         f"Measured: F = 32, one {SIZE}x{SIZE} face at a time, from its pixels to its normals, {precision} on {place}, "
-        f"threads: {facts['threads']}, median of {rounds} in turns; {machine()}. t counts predictions, T refinements; AdaIN and FMM as they are "
-        "trained. Reported: the paper's Table IV, which counts operations and parameters in another way "
-        "(docs/leaderboard.md), on its authors' GPU."
+        f"threads: {threads}, median of {rounds} in turns; {machine()}. t counts predictions, T refinements; AdaIN and "
+        "FMM as they are trained. Reported: the paper's Table IV, which counts operations and parameters in another "
+        "way (docs/leaderboard.md), on its authors' GPU."
     )
     return Table("Costs, in the shape of Table IV", about, numbers, _cost_cells(numbers))
 

@@ -115,7 +115,7 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
         f"{first['images']} images of {first['people']} people, {first['pixels']:,} pixels; degrees, by pixel, "
         f"with the mean's interval over people. Protocol {PROTOCOL.version}, `{PROTOCOL.sha256[:12]}`.",
         "",
-        *_markdown_table(_cells(measured)),
+        *markdown_table(cells_of(measured)),
         "",
         *([*remarks, ""] if remarks else []),
     ]
@@ -123,7 +123,7 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
         theirs = reported.errors(table)
         lines += [f"## Reported: {theirs['source'].iloc[0]}", ""]
         lines += ["As the paper prints it; nobody measured it here, nor on these pixels.", ""]
-        lines += [*_markdown_table(_cells(theirs)), ""]
+        lines += [*markdown_table(cells_of(theirs)), ""]
     return "\n".join(lines)
 
 
@@ -131,7 +131,7 @@ def latex(results: dict[str, dict[str, Any]]) -> str:
     """One tabular for what was measured, one for each table of the paper, for booktabs."""
     tables = [_measured(results), *(reported.errors(table) for table in PAPER)]
     return "\n".join(
-        f"% {frame['kind'].iloc[0]}: {frame['source'].iloc[0]}\n{_tabular(_cells(frame))}" for frame in tables
+        f"% {frame['kind'].iloc[0]}: {frame['source'].iloc[0]}\n{tabular(cells_of(frame))}" for frame in tables
     )
 
 
@@ -147,7 +147,7 @@ def problems(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _cells(frame: pd.DataFrame) -> pd.DataFrame:
+def cells_of(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as text, of the columns that it has; what is reported with no more digits than the paper prints."""
     digits = "{:.2f}" if frame["kind"].iloc[0] == "measured" else "{:.4g}"
     degrees = {name: frame[name].map(digits.format) for name in ("median_deg", "rmse_deg") if name in frame}
@@ -163,12 +163,12 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     return cells[[name for name in _HEADS if name in cells]].rename(columns=_HEADS).astype(str)
 
 
-def _markdown_table(cells: pd.DataFrame) -> list[str]:
+def markdown_table(cells: pd.DataFrame) -> list[str]:
     head, *body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in _lines(cells)]
     return [head, "| --- " + "| ---: " * (cells.shape[1] - 1) + "|", *body]
 
 
-def _tabular(cells: pd.DataFrame) -> str:
+def tabular(cells: pd.DataFrame) -> str:
     ends = ["\\toprule", "\\midrule", "\\bottomrule"]
     head, *body = [" & ".join(map(_tex, line)) + " \\\\" for line in _lines(cells)]
     columns = "l" + "r" * (cells.shape[1] - 1)
