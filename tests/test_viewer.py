@@ -12,7 +12,7 @@ from browser import Tab, chromium, executable
 from numpy.typing import NDArray
 
 from casfne.applied.lighting import Light
-from casfne.applied.relight import Relightable, picture
+from casfne.applied.relight import SHARP, SOFT, Relightable, picture
 from casfne.images import shade
 from casfne.normals import FRAMES, angle_deg, convert, decode, direction, encode, normalise
 from casfne.report.faces import Face
@@ -108,9 +108,10 @@ def inner(pixels: int) -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("light", LIGHTS)
-def test_a_relit_photograph_is_that_of_the_library(seen, light) -> None:
-    stored = seen(view="photo")[..., :3].copy()
-    taken = Relightable.of(stored, STAGES[-1], MASK)
+@pytest.mark.parametrize(("face", "edge"), [(0, SHARP), (1, SOFT)])
+def test_a_relit_photograph_is_that_of_the_library(seen, face, edge, light) -> None:
+    stored = seen(face=face, view="photo")[..., :3].copy()
+    taken = Relightable.of(stored, STAGES[-1], MASK, edge)
     expected = picture(taken.under(Light.directional(*light, STRENGTH, FILL)))
     off = np.abs(seen(view="relit", light=list(light))[..., :3].astype(int) - expected)
     assert off[~MASK].max() <= 1

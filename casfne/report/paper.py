@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from casfne.applied.geometry import Mesh, rendered
 from casfne.applied.lighting import Light
-from casfne.applied.relight import Relightable, picture
+from casfne.applied.relight import SOFT, Relightable, picture
 from casfne.errors import InputError
 from casfne.files import atomic_open
 from casfne.images import shade
@@ -62,7 +62,7 @@ def relit_figure(methods: Mapping[str, Sequence[Face]]) -> Figure:
 def _relit(face: Face) -> list[Tile]:
     n = face.stages[-1]
     try:
-        taken = Relightable.of(face.photo, n, face.mask)
+        taken = Relightable.of(face.photo, n, face.mask, SOFT)
     except ValueError as error:
         raise InputError(f"{face.name}: cannot be relit ({error})") from None
     under = [picture(taken.under(Light.directional(*light, STRENGTH, FILL))) for light in NEW_LIGHTS]

@@ -7,7 +7,8 @@ const SIZE = 256;
 const VIEWS = ["photo", "relit", "shading", "normals", "error"];
 const STRENGTH = 1.2;   // of the new light on a relit face; and what comes evenly from all round, as `casfne relight`
 const FILL = 0.15;
-const DARKEST = 0.1;    // this and the formulas of a relit face: casfne.applied.relight
+const DARKEST = 0.1;    // this, the next, and the formulas of a relit face: casfne.applied.relight
+const LEAST_TOLD = 0.1;
 
 const toLinear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
 const toSrgb = v => v <= 0.0031308 ? v * 12.92 : 1.055 * v ** (1 / 2.4) - 0.055;
@@ -24,6 +25,7 @@ uniform vec3 light;
 uniform mat3 frame;
 uniform vec3 c[9], albedo;
 uniform float range;
+uniform bool soft;
 out vec4 colour;
 vec3 toLinear(vec3 v) { return mix(v / 12.92, pow((v + 0.055) / 1.055, vec3(2.4)), step(0.04045, v)); }
 vec3 toSrgb(vec3 v) {
@@ -49,8 +51,10 @@ void main() {
   if (view == 0 || (view == 1 && !inside)) colour = vec4(pixel.rgb, 1.0);
   else if (!inside) return;
   else if (view == 1) {
-    vec3 seen = toLinear(pixel.rgb);
-    colour = vec4(toSrgb(mix(seen, relit(seen, received(n), ${FILL} + ${STRENGTH} * shade), pixel.a)), 1.0);
+    vec3 seen = toLinear(pixel.rgb), old = received(n);
+    float told = dot(old * old / (old * old + ${DARKEST}), vec3(1.0 / 3.0));
+    float share = soft ? pow(pixel.a, 1.0 / max(told, ${LEAST_TOLD})) : pixel.a;
+    colour = vec4(toSrgb(mix(seen, relit(seen, old, ${FILL} + ${STRENGTH} * shade), share)), 1.0);
   } else if (view == 2) colour = vec4(toSrgb(vec3(shade)), 1.0);
   else if (view == 3) colour = vec4((frame * n + 1.0) / 2.0, 1.0);
   else if (other.a > 0.5) {
@@ -106,6 +110,7 @@ function glRenderer(canvas, colours) {
       gl.uniform3fv(where("c"), scene.received);
       gl.uniform3fv(where("albedo"), scene.albedo);
       gl.uniform1f(where("range"), colours.range);
+      gl.uniform1i(where("soft"), scene.soft);
       gl.viewport(0, 0, SIZE, SIZE);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     },
@@ -155,9 +160,12 @@ function paint(scene, colours, out) {
   }
 }
 
-function relight({ normals, photo, light, received: c, albedo }, i, inside, out) {
+function relight({ normals, photo, light, received: c, albedo, soft }, i, inside, out) {
   if (!inside) return void out.set(photo.subarray(i, i + 3), i);
-  const [x, y, z] = unit(normals, i), share = photo[i + 3] / 255;
+  const [x, y, z] = unit(normals, i);
+  const squares = [0, 1, 2].map(k => received(c, k, x, y, z) ** 2);
+  const told = squares.reduce((sum, square) => sum + square / (square + DARKEST) / 3, 0);
+  const share = (photo[i + 3] / 255) ** (soft ? 1 / Math.max(told, LEAST_TOLD) : 1);
   const fresh = FILL + STRENGTH * Math.max(x * light[0] + y * light[1] + z * light[2], 0);
   for (let k = 0; k < 3; k++) {
     const seen = toLinear(photo[i + k] / 255), old = received(c, k, x, y, z);
@@ -167,8 +175,9 @@ function relight({ normals, photo, light, received: c, albedo }, i, inside, out)
   }
 }
 
-// how much of the new light is shown, 0..255: it fades in from the mask's edge (chamfer distances, as OpenCV's DIST_L2)
-function shares(map) {
+// how much of the new light is shown, 0..255: it fades in from the mask's edge (chamfer distances, as OpenCV's DIST_L2),
+// slowly where the mask is ``soft``, an oval and not the face's own outline
+function shares(map, soft) {
   const width = SIZE + 2, far = new Float32Array(width * width), [straight, slant] = [0.955, 1.3693];
   let count = 0;
   for (let row = 0; row < SIZE; row++) for (let column = 0; column < SIZE; column++)
@@ -179,6 +188,6 @@ function shares(map) {
   };
   for (let i = width + 1; i < far.length - width - 1; i++) pass(i, 1);
   for (let i = far.length - width - 2; i > width; i--) pass(i, -1);
-  const feather = Math.max(Math.sqrt(count) / 40, 1);
+  const feather = Math.max(Math.sqrt(count) / (soft ? 5 : 40), 1);
   return (row, column) => 255 * Math.min(far[(row + 1) * width + column + 1] / feather, 1);
 }

@@ -37,11 +37,14 @@ function restored(change, last) {
   return change;
 }
 
+// labels have an oval for a mask; faces with truth have their own
+const isSoft = face => !face.truth;
+
 function decoded(number, face) {
   if (!kept.has(number)) kept.set(number, (async () => {
     const last = masked(await pixels(face.normals));
     const earlier = await Promise.all(face.changes.map(pixels));
-    const photo = await pixels(face.photo), share = shares(last);
+    const photo = await pixels(face.photo), share = shares(last, isSoft(face));
     for (let i = 0; i < SIZE * SIZE; i++) photo[4 * i + 3] = share(Math.floor(i / SIZE), i % SIZE);
     return {
       photo,
@@ -58,6 +61,7 @@ function sceneOf(data, face, decodedMaps, state) {
     normals: state.stage === "truth" ? decodedMaps.truth : stages[clamp(state.stage, 0, stages.length - 1)],
     truth: decodedMaps.truth,
     photo: decodedMaps.photo,
+    soft: isSoft(face),
     view: state.view,
     light: direction(state.light),
     frame: data.frames[state.frame],
