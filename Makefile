@@ -20,7 +20,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 install: $(VENV)/.installed  ## .venv with everything pinned in requirements.lock
 
 repro: install   ## the whole chain, from captures to the report; does nothing when nothing changed
-	dvc repro
+	dvc repro report
 	@echo "the report is data/report/index.html, the numbers: dvc metrics show"
 
 test: install    ## every test

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks
-from benchmarks import machine
 from casfne.files import write_text
+from casfne.model.timing import machine
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
 

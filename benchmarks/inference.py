@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import Result, machine, medians, timings
+from benchmarks import Result
 from casfne.corpora.samples import read_index, read_sample
 from casfne.files import write_text
 from casfne.model.cascade import Cascade, CascadeConfig
@@ -27,6 +27,7 @@ from casfne.model.export import export
 from casfne.model.fused import fuse
 from casfne.model.predictor import CPU_CHUNK
 from casfne.model.size import describe
+from casfne.model.timing import machine, medians, timings
 from casfne.normals import angle_deg
 
 BATCH, ROUNDS = 8, 9

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from benchmarks import Result, machine, timings
+from benchmarks import Result
 from casfne.capture.lighting.shadows import Lights, visibility
 from casfne.capture.optics.camera import Camera
 from casfne.capture.optics.raster import nearest, vertex_normals
+from casfne.model.timing import machine, timings
 
 SIZE, TEXELS, ROUNDS = 256, 512, 15
 RINGS, AROUND = 110, 222  # 48,840 triangles: those of a head that is fit for training

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import Result, machine, timings
+from benchmarks import Result
+from casfne.model.timing import machine, timings
 from casfne.normals import direction, sphere
 from casfne.stereo.solvers import registry
 from casfne.stereo.solvers.base import Rays

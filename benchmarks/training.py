@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import Result, machine, medians
+from benchmarks import Result
 from casfne import config
 from casfne.files import write_text
 from casfne.model.devices import autocast, choose_device, choose_precision
+from casfne.model.timing import machine, medians
 from casfne.training.augment import KINDS
 from casfne.training.dataset import Batch
 from casfne.training.loop import prepare, start, take_step

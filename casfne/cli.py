@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from casfne import __version__
+from casfne.apply import apply_app
 from casfne.ask import ask_app, paste_labels
-from casfne.console import Out, progress
+from casfne.board import board_app
+from casfne.console import TRAINED, Out, progress
 from casfne.errors import InputError, guard
+from casfne.report_command import figure_app, report_app
 from casfne.studio import facekit_app, studio_app
-
-TRAINED = Path("data/model/model.safetensors")  # what `make repro` writes
+from casfne.truth import truth_app
 
 app = typer.Typer(
     help="Surface normals of faces, from one image, at corpus scale.\n\n"
@@ -26,6 +28,11 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(ask_app)
+app.add_typer(apply_app)
+app.add_typer(board_app)
+app.add_typer(truth_app)
+app.add_typer(report_app)
+app.add_typer(figure_app, name="figure")
 app.add_typer(studio_app, name="studio")
 app.add_typer(facekit_app, name="facekit")
 log = logging.getLogger("casfne")

@@ -176,6 +176,30 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Ablate:
+    """Stage ``ablate``: what all variants of the cascade share, besides what section ``train`` says."""
+
+    profile: str
+    seeds: tuple[int, ...]
+    batch: int
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"ablate.seeds: {list(self.seeds)}, expected one or more, each once")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Stage ``ablation``: how carefully time is taken."""
+
+    rounds: int
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise InputError(f"ablation.rounds: {self.rounds}, expected at least 1")
+
+
+@dataclass(frozen=True)
 class Label:
     """Stage ``label``: which corpora, how large the shards, which detector, how many actors."""
 
@@ -192,7 +216,8 @@ class Label:
 class Report:
     """Stage ``report``: how much the page shows."""
 
-    faces_per_corpus: int
+    tested_faces: int
+    labelled_faces: int
 
 
 def load(path: Path | str, section: str) -> Any:
@@ -203,7 +228,9 @@ def load(path: Path | str, section: str) -> Any:
     """
     import yaml  # a machine that only trains, from a job file, may lack it
 
-    stages = {c.__name__.lower(): c for c in (Simulate, Prepare, Split, Train, Evaluate, Label, Report)}
+    stages = {
+        c.__name__.lower(): c for c in (Simulate, Prepare, Split, Train, Evaluate, Ablate, Ablation, Label, Report)
+    }
     try:
         content = yaml.safe_load(Path(path).read_text())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What every command needs: where it writes, and how far it is."""
+"""What every command needs: where it writes, which weights it takes, and how far it is."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write into; made where it is missing.")]
+TRAINED = Path("data/model/model.safetensors")  # what `make repro` writes
 
 
 def progress(name: str) -> Progress:

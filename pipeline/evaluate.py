@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.progress import Progress
@@ -40,7 +41,12 @@ def main() -> None:
     figure = error_figure([(s, stages) for _, s, stages in predictions(predictor, SAMPLES, shown, settings.batch)])
     write_image(OUT / "error_maps.png", figure)
     for name, numbers in result.metrics["by_pixel"].items():
-        print(f"{name:9s} {numbers['mean_deg']:6.2f} ± {numbers['std_deg']:5.2f} deg")
+        print(f"{name:9s} {numbers['mean_deg']:6.2f} ± {numbers['std_deg']:5.2f} deg{between(numbers)}")
+
+
+def between(numbers: dict[str, Any]) -> str:
+    """The interval of a mean, in words; nothing where one person alone was measured."""
+    return f", {numbers['low_deg']:.2f} to {numbers['high_deg']:.2f}" if numbers["low_deg"] is not None else ""
 
 
 if __name__ == "__main__":

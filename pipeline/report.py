@@ -1,18 +1,23 @@
-"""Stage report: numbers, pictures and labelling totals -> data/report/index.html."""
+"""Stage report: numbers, faces under a light and labelling totals -> data/report/index.html."""
 
 import json
 from pathlib import Path
 
+import pandas as pd
+
+import casfne
 from casfne import config, table
 from casfne.corpora.samples import read_index, read_sample
 from casfne.errors import InputError, guard
+from casfne.evaluation.evaluate import predictions
 from casfne.files import write_text
-from casfne.images import read_image, write_image
-from casfne.report.figures import SHOWN, frame_figure, label_figure
-from casfne.report.page import render
+from casfne.images import write_image
+from casfne.report.faces import Face, chosen, of_labels, of_sample, pictured, spread
+from casfne.report.figures import frame_figure
+from casfne.report.page import Evaluation, Labels, render
 
-METRICS, EVALUATION, LABELS = Path("data/metrics"), Path("data/evaluation"), Path("data/labels")
-SAMPLES = Path("data/samples")
+METRICS, LABELS, SAMPLES = Path("data/metrics"), "data/labels", Path("data/samples")
+PER_IMAGE, MODEL = Path("data/evaluation/per_image.parquet"), Path("data/model/model.safetensors")
 OUT = Path("data/report/index.html")
 
 
@@ -20,24 +25,27 @@ OUT = Path("data/report/index.html")
 def main() -> None:
     """Gather what the other stages wrote into one page."""
     settings = config.load("params.yaml", "report")
-    evaluation, prepare = (json.loads((METRICS / f"{s}.json").read_text()) for s in ("evaluate", "prepare"))
+    evaluated, prepared = (json.loads((METRICS / f"{s}.json").read_text()) for s in ("evaluate", "prepare"))
     if not table.parts(LABELS):
         raise InputError(f"{LABELS}: no labels; `dvc repro label` writes them")
-    labels = table.summary(table.read(LABELS))
-    figures = {"Held-out people: stages, shading and error": read_image(EVALUATION / "error_maps.png")}
-    for corpus in labels.index:
-        one = table.read(LABELS, list(SHOWN), [("corpus", "==", corpus), ("status", "==", "ok")])
-        if len(one):
-            figures[f"Labelled faces of {corpus}"] = label_figure(one.head(settings.faces_per_corpus))
-    write_image(OUT.with_name("frame.png"), frame_figure(read_sample(SAMPLES, *first_sample())))
-    write_text(OUT, render(evaluation, prepare, labels, figures))
-    print(f"{OUT}: {len(figures)} figures")
+    labels, per_image = Labels(LABELS, table.read(LABELS)), pd.read_parquet(PER_IMAGE)
+    index = read_index(SAMPLES).set_index("sample_id", drop=False)
+    tested = held_out(index, per_image, settings.tested_faces)
+    labelled = of_labels(pictured(LABELS, chosen(labels.frame, settings.labelled_faces)))
+    first = index.iloc[0]
+    write_image(OUT.with_name("frame.png"), frame_figure(read_sample(SAMPLES, first["archive"], first["light"])))
+    write_text(OUT, render(tested, labelled, Evaluation(evaluated, per_image), labels, prepared))
+    print(
+        f"{OUT}: {len(tested)} faces of test people, {len(labelled)} labelled ones, {OUT.stat().st_size / 1e6:.1f} MB"
+    )
 
 
-def first_sample() -> tuple[str, int]:
-    """Archive and light of the first sample: a face for the figure of the frame."""
-    row = read_index(SAMPLES).iloc[0]
-    return row["archive"], row["light"]
+def held_out(index: pd.DataFrame, per_image: pd.DataFrame, count: int) -> list[Face]:
+    """Test images from the best to the worst of the last stage, predicted again."""
+    predictor = casfne.load(MODEL, precision="fp32")
+    last = per_image[per_image["predictor"] == f"t{predictor.refinements}"].set_index("sample_id")
+    rows = index.loc[spread(last["mean_deg"], count)]
+    return [of_sample(r["sample_id"], sample, stages) for r, sample, stages in predictions(predictor, SAMPLES, rows, 4)]
 
 
 if __name__ == "__main__":

@@ -15,14 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from casfne import config
 from casfne.errors import guard
-from casfne.provenance import code_version, fingerprint
 from casfne.training import fleet
 from casfne.training import job as jobs
-from casfne.training.inputs import of_portraits, of_samples
+from casfne.training.inputs import job_of
 from casfne.training.loop import Report, read_checkpoint
 
 SAMPLES, SPLIT, OUT, LOG = Path("data/samples"), Path("data/split.json"), Path("data/model"), Path("data/train_log")
-CODE = ("model", "training", "capture", "corpora/samples.py", "normals.py")
 
 
 @guard
@@ -30,20 +28,12 @@ def main() -> None:
     """Train, or go on where an interrupted run of the same settings, data and code stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write-job", type=Path)
-    to_file, job = parser.parse_args().write_job, make_job()
+    to_file = parser.parse_args().write_job
+    job = job_of(config.load("params.yaml", "train"), SAMPLES, SPLIT, OUT)
     if to_file:
         return job.write(to_file)
     run = fleet.run if job.settings.replicas > 1 else jobs.run
     return run(job, Reporter(LOG.absolute(), job))
-
-
-def make_job() -> jobs.Job:
-    """The job that params.yaml describes, and the samples and the split, or the head models."""
-    settings = config.load("params.yaml", "train")
-    portraits = settings.chosen.portraits
-    given = of_portraits(portraits) if portraits else of_samples(SAMPLES, SPLIT)
-    values = {"settings": dataclasses.asdict(settings), "data": given.sha256, "code": code_version(*CODE)}
-    return jobs.Job(settings, given.root, given.used, given.held, given.about, str(OUT), fingerprint(values))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -243,8 +243,9 @@ class Disk:
             pytest.skip("this user may not mount a tmpfs")
 
     def remount(self, option: str) -> None:
-        done = self._mount("-o", f"remount,{option}")
-        assert done.returncode == 0, done.stderr
+        until = time.monotonic() + 20
+        while (done := self._mount("-o", f"remount,{option}")).returncode:  # busy while a file is being written
+            assert time.monotonic() < until, done.stderr
 
     def remove(self) -> None:
         subprocess.run(["umount", "-l", str(self.folder)], check=True)

@@ -48,7 +48,13 @@ def weights(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["stereo"], ["label"], ["query"], ["show"], ["model-info"], ["import-checkpoint"], ["export"]]
+    "command",
+    [
+        *([name] for name in ("stereo", "label", "query", "show", "model-info", "import-checkpoint", "export")),
+        *([name] for name in ("relight", "shade", "enhance", "compare", "report", "truth", "predict")),
+        *(["figure", name] for name in ("stages", "errors", "relit", "geometry")),
+        [],
+    ],
 )
 def test_help_teaches(command):
     result = CliRunner().invoke(app, [*command, "--help"])

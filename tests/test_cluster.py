@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import ray
 import torch
 import yaml
 from conftest import ROOT
@@ -199,7 +200,8 @@ def check(out: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
-def test_a_cluster_that_is_not_there_is_said_at_once(address: str) -> None:
+def test_a_cluster_that_is_not_there_is_said_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # another test may hold one
     (port,) = free_ports(1)
     with pytest.raises(InputError, match=rf"no Ray cluster at .*:{port}: .*refused"), connected(address.format(port)):
         pass

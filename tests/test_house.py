@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT
 from imports import closure, direct
 
-STAGES = ("simulate", "prepare", "split", "train", "evaluate", "label", "report")
+STAGES = ("simulate", "prepare", "split", "train", "evaluate", "ablate", "ablation", "label", "report")
 FILES = sorted((ROOT / "casfne").rglob("*.py"))
 LEAVES = (
     "normals",
@@ -28,14 +28,15 @@ LEAVES = (
 ALLOWED = {
     "capture": {"normals", "images"},
     "stereo": {"normals", "images"},
-    "corpora": {"cluster", "normals", "images", "provenance", "sources", "stereo"},
+    "corpora": {"capture", "cluster", "normals", "images", "provenance", "sources", "stereo"},
     "model": {"images", "normals", "provenance"},
     "training": {"config", "cluster", "provenance", "capture", "corpora", "model", "evaluation"},
-    "evaluation": {"normals", "images", "corpora", "model"},
+    "applied": {"normals", "images", "capture", "stereo"},
+    "evaluation": {"normals", "images", "corpora", "model", "provenance"},
     "labelling": {
         *("cluster", "normals", "images", "corpora", "model", "octahedral", "schema", "table", "provenance", "sources")
     },
-    "report": {"normals", "images", "corpora", "evaluation", "sources", "table"},
+    "report": {"applied", "normals", "images", "corpora", "evaluation", "schema", "sources", "table"},
     "table": {"normals", "octahedral", "schema", "sources"},
 }
 
@@ -52,7 +53,7 @@ def test_imports_go_one_way(file):
     elif part(file) in ALLOWED:
         assert imported <= ALLOWED[part(file)]
     else:
-        assert part(file) in ("cli", "ask", "studio", "__init__")
+        assert part(file) in ("cli", "apply", "ask", "board", "report_command", "studio", "truth", "__init__")
 
 
 def test_metrics_import_normals_alone():
@@ -68,7 +69,7 @@ def test_only_the_fleets_import_ray():
 
 def test_the_library_knows_no_path_of_data():
     for file in FILES:
-        if part(file) not in ("cli", "report"):  # the page quotes the line that reads the labels
+        if part(file) not in ("cli", "console"):
             assert '"data/' not in file.read_text().replace("`make repro` trains data/", ""), file
 
 
@@ -76,7 +77,8 @@ def test_the_library_knows_no_path_of_data():
 def test_a_stage_is_a_script_a_section_and_its_true_dependencies(stage):
     entry = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
     script = ROOT / "pipeline" / f"{stage}.py"
-    assert entry["cmd"] == f"python pipeline/{stage}.py" and entry["params"] == [stage] and entry["desc"]
+    assert entry["cmd"].split(" ${item.")[0] == f"python pipeline/{stage}.py" and stage in entry["params"]
+    assert entry["desc"]
     listed = {d for d in entry["deps"] if d.endswith(".py")}
     assert listed == {f"pipeline/{stage}.py"} | {str(f.relative_to(ROOT)) for f in closure(script)}
     assert len(script.read_text().splitlines()) <= 80

@@ -18,6 +18,7 @@ from casfne.model.export import export
 from casfne.model.fused import fuse, interleave, sub_pixel
 from casfne.model.fusion import FUSIONS
 from casfne.model.predictor import as_crops
+from casfne.normals import angle_deg
 
 
 def lively(config):
@@ -65,6 +66,14 @@ def test_the_fused_network_is_the_same_function(fusion, normalisation):
             assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(plain, fused, strict=True))
     assert not any(isinstance(part, nn.BatchNorm2d) for part in fast.modules())
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("fusion", list(FUSIONS))
+def test_every_fusion_computes_in_half_precision(fusion):
+    network, images = lively(CascadeConfig(width=8, fusion=fusion)), torch.rand(1, 3, 256, 256)
+    with torch.inference_mode():
+        full, half = network(images)[-1], fuse(network, torch.bfloat16)(images)[-1]
+    assert angle_deg(full.movedim(1, -1).numpy(), half.movedim(1, -1).numpy()).mean() < 0.5
 
 
 def test_folding_matters(network):

@@ -18,7 +18,7 @@ from casfne.corpora.catalogue import open_inputs
 from casfne.corpora.record import Photo
 from casfne.errors import InputError
 from casfne.images import Crop
-from casfne.labelling import batches, faces, fleet, quality, shards
+from casfne.labelling import batches, faces, fleet, quality, shards, stages
 from casfne.labelling import label as steps
 from casfne.labelling.output import Output
 from casfne.labelling.progress import Meter, Progress
@@ -347,9 +347,9 @@ def test_a_shard_that_cannot_be_written_is_reported_and_leaves_no_marker(tmp_pat
     (shard,) = shards.plan([photo], 3, identity, faces.Dlib())
     out.write_text("in the way")
     place, options = Output(out), steps.Options()
-    job = fleet._Job(place, Path(), StandIn, identity, faces.Dlib(), options, 2, 1, False, False)
+    job = stages.Job(place, Path(), StandIn, identity, faces.Dlib(), options, 2, 1, False, False)
     labelled = steps.predict(steps.decode(photo, Middle()), StandIn(), 2)
-    failure = fleet._write(fleet._replaced(fleet._block(shard, {}), labelled), job)["failure"][0].as_py()
+    failure = stages.write(stages._replaced(stages.block_of(shard, {}), labelled), job)["failure"][0].as_py()
     assert failure
     summary = shards.finish(Output(tmp_path / "nothing"), [shard], {shard.part: failure})
     assert (summary.missing, summary.failed_share) == (1, 1)

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import machine
 from benchmarks.photometric import real, registration, solvers, trust
 from casfne.errors import guard
 from casfne.files import write_text
+from casfne.model.timing import machine
 
 RESULTS = Path(__file__).parent / "results.md"
 PARTS = (solvers, real, registration, trust)

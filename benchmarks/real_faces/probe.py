@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import machine
 from benchmarks.real_faces import yale_b
 from casfne import config
 from casfne.capture.lighting.material import FACE_CLASS
@@ -33,6 +32,7 @@ from casfne.files import atomic_open, write_text
 from casfne.images import resize
 from casfne.model.cascade import Cascade
 from casfne.model.checkpoints import save_weights
+from casfne.model.timing import machine
 from casfne.normals import angle_deg, normalise
 from casfne.training.augment import Batch
 from casfne.training.dataset import Request

@@ -13,7 +13,7 @@ import argparse
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,46 +24,37 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from casfne.corpora.yale_b import (
+    LEAST_LIGHTS,
+    MAX_ZENITH_DEG,
+    POINTS,
+    SATURATION,
+    SHADOW,
+    WIDEST_DEG,
+    Reference,
+    clean,
+    read_person,
+    strict_reference,
+)
 from casfne.errors import InputError, guard
 from casfne.evaluation.metrics import masked_errors
-from casfne.images import SIZE, Crop, crop_from_points, linear_to_srgb, read_image, to_uint8, write_image
+from casfne.images import SIZE, Crop, linear_to_srgb, to_uint8, write_image
 from casfne.model.predictor import load
 from casfne.normals import angle_deg, encode, normalise
 from casfne.report.figures import error_map, grid
 from casfne.stereo.captures import Capture
 from casfne.stereo.solvers.base import Rays
 from casfne.stereo.solvers.least_squares import trimmed
-from casfne.stereo.surface import Settings, solve
-from casfne.stereo.yale_b import read_yale_b
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "yale_b"
-# Eyes, nose tip, mouth corners as x, y in pixels, read off pictures enlarged five times: no detector finds a face in
-# frames that end at the brows.
-POINTS = {
-    "yaleB01": ((34.6, 45.6), (128.6, 46.0), (80.0, 90.0), (43.5, 153.2), (116.8, 153.6)),
-    "yaleB02": ((36.6, 44.0), (132.0, 45.0), (81.6, 94.6), (40.5, 159.0), (127.4, 159.0)),
-}
-DAMAGED = {"yaleB02_P00A+020E-10", "yaleB02_P00A+025E+00"}  # striped: every other row is of another brightness
-SHADOW = 8 / 255
-SATURATION = 0.95  # after the ambient light, up to 11 of 255, has been taken off
-MAX_ZENITH_DEG = 75  # of the lights that stereo uses
-RESIDUAL, STRICT_RESIDUAL = 0.10, 0.08  # RMS over albedo; more is an eye, a nostril, or a cast shadow taken for lit
-LEAST_LIGHTS = 15
+PLAIN_RESIDUAL = 0.10  # RMS over albedo; the library's own is stricter
 FRONTAL_DEG = 30  # the main figures are of inputs lit from within this of the camera axis
-BINS_DEG = (0, 15, 30, 45, 60, 77)
+BINS_DEG = (0, 15, 30, 45, 60, WIDEST_DEG)
 SHEET_LIGHTS_DEG = (0, 25, 50)  # from the camera axis
 SHEET_ZOOM = 2
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Crops uint8 RGB [B, 256, 256, 3] to unit normals float32 [B, 256, 256, 3], frame opengl."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Unit normals float32 [H, W, 3], frame opengl, and where in the face they can be believed, bool [H, W]."""
-
-    normals: NDArray[np.float32]
-    mask: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -101,30 +92,14 @@ def people() -> tuple[Person, ...]:
     """Both people, with their sound images lit from within 77 degrees. InputError where the captures are missing."""
     if not DATA.is_dir():
         raise InputError(f"{DATA}: no such folder, expected yaleB01 and yaleB02 of the Extended Yale Face Database B")
-    return tuple(read_person(name) for name in POINTS)
+    return tuple(_person(name) for name in POINTS)
 
 
-def read_person(name: str) -> Person:
+def _person(name: str) -> Person:
     """One person's inputs and references."""
-    capture = read_yale_b(DATA / name)
-    paths = sorted((DATA / name).glob("*A*E*.pgm"))  # in the capture's order: the ambient image names no elevation
-    whole = np.array([path.stem not in DAMAGED for path in paths])
-    angles = angle_deg(capture.lights, [0, 0, 1])
-    inputs = np.flatnonzero(whole & (angles < BINS_DEG[-1]))
-    images = np.stack([read_image(paths[i]) for i in inputs])
-    capture = replace(capture, images=capture.images[whole], lights=capture.lights[whole])
-    crop = crop_from_points(POINTS[name])
-    face = face_ellipse(np.array(POINTS[name]), *images.shape[1:3])
-    return Person(name, images, angles[inputs], crop, plain_reference(capture, face), strict_reference(capture, face))
-
-
-def face_ellipse(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    """From the middle of the forehead to the chin, between the temples, by the five points [5, 2]; bool [H, W]."""
-    eyes, mouth = points[:2].mean(0), points[3:].mean(0)
-    semi_axes = 0.85 * np.linalg.norm(points[1] - points[0]), 0.95 * np.linalg.norm(mouth - eyes)
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    centre = (eyes + mouth) / 2
-    return ((x - centre[0]) / semi_axes[0]) ** 2 + ((y - centre[1]) / semi_axes[1]) ** 2 <= 1
+    read = read_person(DATA / name)
+    plain, strict = plain_reference(read.capture, read.face), strict_reference(read.capture, read.face)
+    return Person(name, read.images, angle_deg(read.lights, [0, 0, 1]), read.crop, plain, strict)
 
 
 def plain_reference(capture: Capture, face: NDArray[np.bool_]) -> Reference:
@@ -136,23 +111,9 @@ def plain_reference(capture: Capture, face: NDArray[np.bool_]) -> Reference:
     squares = (solved.weights * (grey - rays.predict(solved.scaled).clamp_min(0)).square()).sum(0)
     used, albedo = solved.weights.sum(0), solved.scaled.norm(dim=0)
     residual = (squares / used.clamp_min(1)).sqrt() / albedo.clamp_min(1e-6)
-    believed = (solved.scaled[2] > 0) & (used >= LEAST_LIGHTS) & (residual < RESIDUAL)
+    believed = (solved.scaled[2] > 0) & (used >= LEAST_LIGHTS) & (residual < PLAIN_RESIDUAL)
     normals = normalise(solved.scaled.T.reshape(*face.shape, 3))
     return Reference(normals, clean(face & believed.reshape(face.shape).numpy()))
-
-
-def strict_reference(capture: Capture, face: NDArray[np.bool_]) -> Reference:
-    """What `casfne stereo` solves."""
-    surface = solve(capture, Settings("selective", SHADOW, SATURATION, MAX_ZENITH_DEG))
-    believed = face & surface.mask & (surface.used >= LEAST_LIGHTS) & (surface.residual < STRICT_RESIDUAL)
-    return Reference(surface.normals, clean(believed))
-
-
-def clean(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Without specks, and without the pixels beside what is left out."""
-    square = np.ones((3, 3), np.uint8)
-    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, square)
-    return cv2.erode(opened, square).astype(bool)
 
 
 # --- errors ---

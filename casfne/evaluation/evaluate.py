@@ -10,7 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from casfne.corpora.samples import Sample, read_sample
-from casfne.evaluation.metrics import masked_errors, summarise
+from casfne.errors import InputError
+from casfne.evaluation.metrics import angular_errors, unit_vectors
+from casfne.evaluation.protocol import PROTOCOL
+from casfne.evaluation.tally import Tally
+from casfne.evaluation.truths import read_points, truth_of
 from casfne.images import SIZE
 from casfne.model.predictor import CascadePredictor
 from casfne.normals import normalise
@@ -32,43 +36,35 @@ def evaluate(
     batch: int,
     on_image: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Angular error on ``test`` of each stage t and of two trivial predictors.
+    """Angular error on ``test`` of each stage t and of two trivial predictors, by `PROTOCOL`.
 
-    ``constant`` says (0, 0, 1) everywhere; ``mean_map`` says the mean normal map of ``train``. Errors are
-    pooled by pixel (every masked pixel of every image counts alike) and by image (mean over images of the
-    image's mean). ``on_image`` is called after each image.
+    ``constant`` says (0, 0, 1) everywhere; ``mean_map`` says the mean normal map of ``train``. ``metrics`` holds what
+    `Tally.statistics` says, by predictor. ``on_image`` is called after each image.
+    Raises InputError: a person is in both, or a sample's truth is unusable.
     """
+    if seen := set(test["subject"]) & set(train["subject"]):
+        raise InputError(f"evaluation: {min(seen)} is among the training people ({len(seen)} of the test people are)")
     trivial = {
         "constant": np.broadcast_to(np.array([0, 0, 1], np.float32), (SIZE, SIZE, 3)),
         "mean_map": mean_map(root, train),
     }
-    pooled: dict[str, list[NDArray]] = {}
-    rows = []
+    tallies: dict[str, Tally] = {}
     for row, sample, stages in predictions(predictor, root, test, batch):
-        named = trivial | {f"t{t}": stage for t, stage in enumerate(stages)}
-        for name, prediction in named.items():
-            errors = masked_errors(prediction, sample.normal, sample.mask)
-            pooled.setdefault(name, []).append(errors)
-            rows.append(
-                {"sample_id": row["sample_id"], "subject": row["subject"], "predictor": name} | summarise(errors)
-            )
+        truth = truth_of(row, sample, read_points(root, row["archive"]))
+        for name, prediction in (trivial | {f"t{t}": stage for t, stage in enumerate(stages)}).items():
+            errors = angular_errors(unit_vectors(prediction[truth.mask])[0], truth.normals)
+            tallies.setdefault(name, Tally()).add(truth.sample_id, truth.subject, errors, truth.regions, truth.kinds)
         on_image()
-    per_image = pd.DataFrame(rows)
-    return Evaluation(_metrics(pooled, per_image, len(test)), per_image)
+    per_image = [tally.per_image().assign(predictor=name) for name, tally in tallies.items()]
+    return Evaluation(_metrics(tallies), pd.concat(per_image, ignore_index=True))
 
 
-def _metrics(pooled: dict[str, list[NDArray]], per_image: pd.DataFrame, images: int) -> dict[str, Any]:
-    by_image = per_image.groupby("predictor")["mean_deg"].agg(["mean", "std"])
-    return {
-        "images": images,
-        "people": int(per_image["subject"].nunique()),
-        "pixels": int(sum(e.size for e in pooled["constant"])),
-        "by_pixel": {name: summarise(np.concatenate(errors)) for name, errors in pooled.items()},
-        "by_image": {
-            str(name): {"mean_deg": float(values["mean"]), "std_deg": float(values["std"])}
-            for name, values in by_image.iterrows()
-        },
-    }
+def _metrics(tallies: dict[str, Tally]) -> dict[str, Any]:
+    """{"images", "people", "pixels", "protocol", "protocol_sha256"} and what `Tally.statistics` says, each by name."""
+    found = {name: tally.statistics() for name, tally in tallies.items()}
+    counts = {name: found["constant"]["by_pixel"][name] for name in ("images", "people", "pixels")}
+    by_name = {key: {name: said[key] for name, said in found.items()} for key in found["constant"]}
+    return {**counts, "protocol_sha256": PROTOCOL.sha256, "protocol": PROTOCOL.as_dict(), **by_name}
 
 
 def predictions(

@@ -60,6 +60,7 @@ class FeatureModulation(nn.Module):
         self.modulate = nn.Conv2d(structure, 2 * normal, 3, 1, 1)
 
     def share(self, structure: Tensor) -> tuple[Tensor, Tensor]:
+        structure = structure.to(self.modulate.weight.dtype)  # fused, the finest comes in float32
         scale, shift = self.modulate(structure).chunk(2, 1)
         return 1 + scale, shift
 

@@ -1,20 +1,24 @@
 """What a training is given, for its job: the samples of the training people, or the head models of the studio."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from casfne.capture.people.anny import head_model_file
 from casfne.capture.people.heads import read_head_model
-from casfne.config import Portraits
+from casfne.config import Portraits, Train
 from casfne.corpora.samples import INDEX, read_index
 from casfne.corpora.split import rows_of
-from casfne.provenance import file_sha256
+from casfne.provenance import code_version, file_sha256, fingerprint
 from casfne.training.calibrate import calibration_people
-from casfne.training.job import Rows
+from casfne.training.job import Job, Rows
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+CODE = ("model", "training", "capture", "corpora/samples.py", "normals.py")  # what decides a training's result
 
 
 class Inputs(NamedTuple):
@@ -25,6 +29,15 @@ class Inputs(NamedTuple):
     held: Rows
     about: dict[str, Any]
     sha256: list[str]
+
+
+def job_of(settings: Train, samples: Path, split: Path, out: Path) -> Job:
+    """The training that ``settings`` describe, into the folder ``out``: on the training people's images of
+    ``samples``, or on the portraits that the profile asks for."""
+    portraits = settings.chosen.portraits
+    given = of_portraits(portraits) if portraits else of_samples(samples, split)
+    values = {"settings": dataclasses.asdict(settings), "data": given.sha256, "code": code_version(*CODE)}
+    return Job(settings, given.root, given.used, given.held, given.about, str(out), fingerprint(values))
 
 
 def of_samples(root: Path, split: Path) -> Inputs:

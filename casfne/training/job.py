@@ -17,7 +17,7 @@ import torch
 from casfne import config
 from casfne.errors import InputError
 from casfne.files import write_text
-from casfne.model.checkpoints import save_weights
+from casfne.model.checkpoints import load_weights, save_weights
 from casfne.model.devices import choose_device
 from casfne.provenance import file_sha256
 from casfne.training.augment import check_kinds
@@ -59,6 +59,14 @@ class Job:
     def weights(self) -> Path:
         """What a finished one leaves."""
         return Path(self.out) / "model.safetensors"
+
+    @property
+    def done(self) -> bool:
+        """Whether its weights are there, of the same settings, data and code."""
+        try:
+            return bool(load_weights(self.weights)[1].get("made_by") == self.made_by)
+        except InputError:
+            return False
 
     def sources(self) -> tuple[Source, Source]:
         """Images to train on and, others, to calibrate on.

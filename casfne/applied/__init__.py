@@ -1,0 +1,1 @@
+"""What normals are for: shading, relighting, geometry."""
