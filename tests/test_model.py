@@ -128,7 +128,7 @@ def test_encoder_starts_are_named_and_never_silent(tmp_path):
         build(CascadeConfig(4, 0), "imagnet")
     path = tmp_path / "resnet.pth"
     path.write_bytes(b"not weights")
-    with pytest.raises(InputError, match=r"resnet\.pth: not a ResNet-18 state dict"):
+    with pytest.raises(InputError, match=r"resnet\.pth: not a state dict"):
         build(CascadeConfig(4, 0), str(path))
     from torchvision.models import resnet18
 
@@ -198,7 +198,7 @@ def test_weights_of_another_version_are_named(weights, config):
     with safe_open(weights, "pt") as file:
         metadata = file.metadata() | {"config": config}
     save_file(load_file(weights), weights, metadata)
-    with pytest.raises(InputError, match="this version's is width, refinements, normalisation, fusion"):
+    with pytest.raises(InputError, match="this version's is width, refinements, normalisation, fusion, encoder"):
         load_weights(weights)
 
 
@@ -220,4 +220,10 @@ def test_metadata_says_frame_and_configuration(weights):
     with safe_open(weights, "pt") as file:
         metadata = file.metadata()
     assert metadata["frame"] == "opengl" and metadata["code_version"].startswith(f"{casfne.__version__}+")
-    assert json.loads(metadata["config"]) == {"width": 4, "refinements": 2, "normalisation": "none", "fusion": "cat"}
+    assert json.loads(metadata["config"]) == {
+        "width": 4,
+        "refinements": 2,
+        "normalisation": "none",
+        "fusion": "cat",
+        "encoder": "resnet18",
+    }

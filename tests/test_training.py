@@ -405,7 +405,7 @@ def test_a_job_leaves_weights_that_say_what_made_them(samples, tmp_path):
     work = job(samples, tmp_path / "out", small(2), held=samples[1][:3])
     run(work, lambda: nullcontext(lambda *_: None))
     _, about = load_weights(work.weights)
-    assert about["people"] == 6 and about["encoder"] == "random" and about["seed"] == 7
+    assert about["people"] == 6 and about["start"] == "random" and about["seed"] == 7
     assert about["made_by"] == "a fingerprint" and len(about["confidence"]) == 2
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.safetensors"]
 
@@ -414,11 +414,11 @@ def test_an_encoder_from_a_file_is_named_with_its_hash(samples, tmp_path, capsys
     path = tmp_path / "resnet.pth"
     torch.save(resnet18().state_dict(), path)
     settings = small(1)
-    profile = dataclasses.replace(settings.chosen, encoder=str(path))
+    profile = dataclasses.replace(settings.chosen, start=str(path))
     work = job(samples, tmp_path / "out", dataclasses.replace(settings, profiles={"demo": profile}))
     run(work, lambda: nullcontext(lambda *_: None))
     network, about = load_weights(work.weights)
-    assert about["encoder"] == str(path) and about["encoder_sha256"] == file_sha256(path)
+    assert about["start"] == str(path) and about["start_sha256"] == file_sha256(path)
     assert network.config.normalisation == "imagenet"
     assert f"E_f starts from {path} weights" in capsys.readouterr().out
 

@@ -36,7 +36,8 @@ TINY = {
 PROFILE = {
     "portraits": None,
     "width": 4,
-    "encoder": "random",
+    "encoder": "resnet18",
+    "start": "random",
     "augment": ["flip"],
     "clip_norm": 0,
     "ema": 0,
