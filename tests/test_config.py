@@ -83,7 +83,7 @@ def test_impossible_values_are_named(tmp_path):
     content["train"]["profile"] = "papre"
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(content))
-    with pytest.raises(InputError, match=r"train\.profile: 'papre' is none of demo, paper"):
+    with pytest.raises(InputError, match=r"train\.profile: 'papre' is none of ablation, demo, paper"):
         config.load(path, "train")
     content["simulate"]["people"] = 0
     path.write_text(yaml.safe_dump(content))
