@@ -32,7 +32,7 @@ def test_portraits_are_read(tmp_path):
     content["train"]["profiles"]["demo"]["portraits"] = PORTRAITS
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     train = config.load(tmp_path / "params.yaml", "train")
-    assert train.chosen.portraits == config.Portraits(("a.npz", "b.npz"), 1, 100, 0, 2)
+    assert train.chosen.portraits == config.Portraits(("a.npz", "b.npz"), 1, 100, 0, 2, None)
     assert train.profiles["paper"].portraits is None
 
 

@@ -14,6 +14,7 @@ from casfne.images import Crop, read_image
 from casfne.model.cascade import Cascade, CascadeConfig
 from casfne.model.checkpoints import save_weights
 from casfne.model.devices import choose_device, choose_precision
+from casfne.model.encoders import ENCODERS
 from casfne.model.export import export
 from casfne.model.fused import fuse, interleave, sub_pixel
 from casfne.model.fusion import FUSIONS
@@ -53,10 +54,11 @@ def random_picture(seed, *shape):
 # --- the fused form ---
 
 
+@pytest.mark.parametrize("encoder", list(ENCODERS))
 @pytest.mark.parametrize("normalisation", ["none", "imagenet"])
 @pytest.mark.parametrize("fusion", list(FUSIONS))
-def test_the_fused_network_is_the_same_function(fusion, normalisation):
-    network = lively(CascadeConfig(width=6, refinements=3, fusion=fusion, normalisation=normalisation))
+def test_the_fused_network_is_the_same_function(fusion, normalisation, encoder):
+    network = lively(CascadeConfig(6, 3, normalisation, fusion, encoder))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     fast, image = fuse(network), torch.rand(2, 3, 96, 64)
     with torch.inference_mode():

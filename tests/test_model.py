@@ -11,6 +11,7 @@ from casfne.errors import InputError
 from casfne.model.cascade import Cascade, CascadeConfig, build, count_parameters
 from casfne.model.checkpoints import load_weights, save_weights
 from casfne.model.discriminator import Discriminator
+from casfne.model.encoders import ENCODERS
 from casfne.model.fusion import FUSIONS
 
 
@@ -136,6 +137,34 @@ def test_encoder_starts_are_named_and_never_silent(tmp_path):
     network = build(CascadeConfig(4, 0), str(path))
     saved = torch.load(path, weights_only=True)
     assert torch.equal(network.structure.parts[0][0].weight, saved["conv1.weight"])
+
+
+def test_the_light_encoder_starts_from_its_published_weights(tmp_path):
+    config = CascadeConfig(4, 0, encoder="efficientnet_lite0")
+    ours = Cascade(config).structure
+    published = {
+        f"_{i}.{name}": torch.rand_like(tensor.float()) for i, (name, tensor) in enumerate(ours.state_dict().items())
+    }
+    path = tmp_path / "lite0.pth"
+    torch.save(published | {"_conv_head.weight": torch.ones(1), "_fc.bias": torch.ones(1)}, path)
+    network = build(config, str(path))
+    assert all(
+        torch.equal(a, b.to(a.dtype))
+        for a, b in zip(network.structure.state_dict().values(), published.values(), strict=True)
+    )
+    with pytest.raises(InputError, match=r"lite0\.pth: not a state dict of ResNet18"):
+        build(CascadeConfig(4, 0), str(path))
+    with pytest.raises(InputError, match="encoder 'vgg': expected one of resnet18, efficientnet_lite0"):
+        CascadeConfig(encoder="vgg")
+
+
+@pytest.mark.parametrize("encoder", list(ENCODERS))
+def test_features_halve_five_times_and_are_never_negative(encoder):
+    network = Cascade(CascadeConfig(4, 1, encoder=encoder)).eval()
+    features = network.structure(torch.randn(2, 3, 64, 96))
+    sizes = [(2, channels, 64 >> i, 96 >> i) for i, channels in enumerate(network.structure.channels, start=1)]
+    assert [tuple(f.shape) for f in features] == sizes and all((f >= 0).all() for f in features)
+    assert [tuple(n.shape) for n in network(torch.rand(2, 3, 64, 96))] == [(2, 3, 64, 96)] * 2
 
 
 def test_checkpoints_round_trip(network, weights):
