@@ -93,8 +93,12 @@ def test_other_files_are_refused(tmp_path):
         Kept(Source(), tmp_path).__getitems__(asked(1))
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"heads": ("anny", "anny")}, {"supersample": 2}, {"count": 7}])
-def test_another_studio_has_another_folder(change):
-    other = kept(Source(), dataclasses.replace(PORTRAITS, **change)).folder
-    same = kept(Source(), dataclasses.replace(PORTRAITS, held=9)).folder
-    assert other != same == kept(Source(), PORTRAITS).folder and same.parent.name == "portraits"
+@pytest.mark.parametrize("change", [{"seed": 4}, {"supersample": 2}, {"count": 7}])
+def test_another_studio_has_another_folder(change, tmp_path):
+    head = tmp_path / "head.npz"
+    head.write_bytes(b"one")
+    same = kept(Source(), dataclasses.replace(PORTRAITS, held=9), [head]).folder
+    assert same == kept(Source(), PORTRAITS, [head]).folder and same.parent.name == "portraits"
+    assert same != kept(Source(), dataclasses.replace(PORTRAITS, **change), [head]).folder
+    head.write_bytes(b"another")
+    assert same != kept(Source(), PORTRAITS, [head]).folder

@@ -26,7 +26,7 @@ from casfne.training.dataset import Samples, Source
 from casfne.training.kept import kept
 from casfne.training.loop import Report, train
 from casfne.training.parallel import rank_and_world
-from casfne.training.rendered import Rendered, open_studio
+from casfne.training.rendered import Rendered, head_files, open_studio
 
 Rows = list[tuple[str, int]]  # archive and light
 Reporter = Callable[[], AbstractContextManager[Report]]  # opened by the process that reports
@@ -80,7 +80,7 @@ class Job:
         studio = open_studio(self.root, portraits, device)
         used = Rendered(studio, portraits, 0, portraits.count)
         held = Rendered(studio, portraits, portraits.count, portraits.held)
-        return kept(used, portraits) if portraits.keep else used, held
+        return kept(used, portraits, head_files(self.root, portraits)) if portraits.keep else used, held
 
     def write(self, path: Path | str) -> None:
         """As JSON."""

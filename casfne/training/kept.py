@@ -1,6 +1,5 @@
 """Rendered portraits kept in files: a CPU renders a portrait no faster than it learns from it."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from casfne.config import Portraits
 from casfne.errors import InputError
-from casfne.provenance import code_version, fingerprint
+from casfne.provenance import code_version, file_sha256, fingerprint
 from casfne.training.augment import Batch
 from casfne.training.dataset import Request, Source
 
@@ -85,8 +84,12 @@ def _array(file: Path, kind: type, shape: tuple[int, ...]) -> NDArray:
     return found
 
 
-def kept(source: Source, settings: Portraits) -> Kept:
-    """Those of the settings, in a folder of their own under ``settings.keep``, which the studio's code names too."""
-    seen = dataclasses.asdict(dataclasses.replace(settings, held=0, keep=None))
-    made_by = fingerprint({"portraits": seen, "code": code_version("capture", "images.py", "normals.py")})
-    return Kept(source, Path(str(settings.keep)) / made_by[:12])
+def kept(source: Source, settings: Portraits, files: Sequence[Path]) -> Kept:
+    """Those of the settings and of the head models ``files``, in a folder of their own under ``settings.keep``; other
+    models, or another state of the studio's code, have another one."""
+    values = {
+        "heads": [file_sha256(file) for file in files],
+        **{name: getattr(settings, name) for name in ("seed", "count", "supersample")},
+        "code": code_version("capture", "images.py", "normals.py"),
+    }
+    return Kept(source, Path(str(settings.keep)) / fingerprint(values)[:12])

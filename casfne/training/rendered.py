@@ -39,7 +39,12 @@ class Rendered:
 def open_studio(root: Path | str, settings: Settings, device: torch.device) -> Studio:
     """A studio on ``device`` with the settings' head models, ``anny`` or files under ``root``; InputError names a
     faulty one."""
-    return Studio([read_head_model(Path(root) / head_model_file(name)).to(device) for name in settings.heads])
+    return Studio([read_head_model(file).to(device) for file in head_files(root, settings)])
+
+
+def head_files(root: Path | str, settings: Settings) -> list[Path]:
+    """Of the settings' head models; files of theirs lie under ``root``."""
+    return [Path(root) / head_model_file(name) for name in settings.heads]
 
 
 def _stored(made: Portraits) -> Batch:
