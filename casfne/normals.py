@@ -101,6 +101,12 @@ def direction(azimuth_deg: ArrayLike, elevation_deg: ArrayLike) -> Floats:
     return np.stack([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)], -1).astype(np.float32)
 
 
+def azimuth_elevation(vectors: ArrayLike) -> NDArray[np.float64]:
+    """Azimuth and elevation, degrees, [..., 2] of unit vectors [..., 3]: what `direction` makes them of."""
+    x, y, z = np.moveaxis(np.asarray(vectors, np.float64), -1, 0)
+    return np.asarray(np.degrees(np.stack([np.arctan2(x, z), np.arcsin(np.clip(y, -1, 1))], -1)))
+
+
 def direction_from_zenith(zenith_deg: ArrayLike, tilt_deg: ArrayLike) -> Floats:
     """Unit vector from zenith (from +z) and tilt (about +z, from +x towards +y), degrees."""
     z, t = np.radians(np.asarray(zenith_deg, np.float64)), np.radians(np.asarray(tilt_deg, np.float64))

@@ -44,19 +44,15 @@ def report(
 
 
 def _metrics(path: Path) -> dict[str, Any]:
-    found = _json(path)
-    if not isinstance(found, dict) or not {"by_pixel", "by_image", "images", "people", "pixels"} <= set(found):
-        raise InputError(f"{path}: no metrics of an evaluation, as the stage evaluate writes them")
-    return found
-
-
-def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise InputError(f"{path}: no JSON ({error})") from None
+    if not isinstance(found, dict) or not {"by_pixel", "by_image", "images", "people", "pixels"} <= set(found):
+        raise InputError(f"{path}: no metrics of an evaluation, as the stage evaluate writes them")
+    return found
 
 
 @figure_app.command()
@@ -87,11 +83,12 @@ def errors(
     from casfne.corpora.samples import read_index
     from casfne.corpora.split import rows_of
     from casfne.evaluation.evaluate import predictions
+    from casfne.evaluation.truths import read_split
     from casfne.report import paper
     from casfne.report.faces import of_sample
 
     index = read_index(samples)
-    rows = index if split is None else rows_of(index, _json(split), "test")
+    rows = index if split is None else rows_of(index, read_split(split), "test")
     rows = rows.drop_duplicates("subject").head(limit)
     predictor = casfne.load(weights, precision="fp32")
     faces = [of_sample(r["sample_id"], sample, n) for r, sample, n in predictions(predictor, samples, rows, 4)]

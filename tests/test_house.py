@@ -37,7 +37,8 @@ ALLOWED = {
         *("cluster", "normals", "images", "corpora", "model", "octahedral", "schema", "table", "provenance", "sources")
     },
     "report": {"applied", "normals", "images", "corpora", "evaluation", "schema", "sources", "table"},
-    "table": {"normals", "octahedral", "schema", "sources"},
+    "label_files": {"schema", "sources"},
+    "table": {"label_files", "normals", "octahedral", "schema", "sources"},
 }
 
 

@@ -38,6 +38,13 @@ def test_small_angles_keep_their_precision():
     assert normals.angle_deg(tiny, [0, 0, 1]) == pytest.approx(0.001, rel=1e-3)
 
 
+def test_azimuth_and_elevation_come_back():
+    angles = np.stack(np.meshgrid(np.arange(-170, 180, 20), np.arange(-80, 90, 20)), -1)
+    found = normals.azimuth_elevation(normals.direction(angles[..., 0], angles[..., 1]))
+    np.testing.assert_allclose(found, angles, atol=1e-3)
+    assert normals.azimuth_elevation([0, 1.0000001, 0])[1] == pytest.approx(90)
+
+
 def test_directions_are_right_and_up():
     assert normals.direction(90, 0) == pytest.approx([1, 0, 0], abs=1e-6)
     assert normals.direction(0, 90) == pytest.approx([0, 1, 0], abs=1e-6)

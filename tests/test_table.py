@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from casfne import files, images, normals, octahedral, schema, table
+from casfne import files, images, label_files, normals, octahedral, schema, table
 from casfne.errors import InputError
 from casfne.normals import sphere
 
@@ -193,13 +193,13 @@ def test_answers_are_the_same_with_the_index_without_and_in_pieces(indexed: Path
 
 def test_numbers_come_from_the_index_alone_and_a_picture_from_its_shard(indexed: Path, monkeypatch) -> None:
     opened: list[list[str]] = []
-    dataset = table._Labels.dataset
+    dataset = label_files.Labels.dataset
 
     def watched(labels, paths):
         opened.append([Path(path).relative_to(indexed).as_posix() for path in paths])
         return dataset(labels, paths)
 
-    monkeypatch.setattr(table._Labels, "dataset", watched)
+    monkeypatch.setattr(label_files.Labels, "dataset", watched)
     assert len(table.read(indexed, ["confidence_deg"], [("status", "==", "ok")])) == 11
     assert opened == []
     found = table.read(indexed, ["normal"], [("image_id", "==", "006"), ("corpus", "==", "celeba")])

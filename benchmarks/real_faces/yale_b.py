@@ -113,7 +113,8 @@ def plain_reference(capture: Capture, face: NDArray[np.bool_]) -> Reference:
     residual = (squares / used.clamp_min(1)).sqrt() / albedo.clamp_min(1e-6)
     believed = (solved.scaled[2] > 0) & (used >= LEAST_LIGHTS) & (residual < PLAIN_RESIDUAL)
     normals = normalise(solved.scaled.T.reshape(*face.shape, 3))
-    return Reference(normals, clean(face & believed.reshape(face.shape).numpy()))
+    mask = clean(face & believed.reshape(face.shape).numpy())
+    return Reference(normals, mask, albedo.reshape(face.shape).numpy(), mask.astype(np.float32))
 
 
 # --- errors ---

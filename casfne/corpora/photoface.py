@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from casfne.corpora.samples import Record, Row, write_archive
+from casfne.corpora.samples import Record, Row, light_columns, mask_columns, write_archive
 from casfne.errors import InputError
-from casfne.images import SIZE, Crop, crop_from_points, linear_to_srgb, to_uint8
+from casfne.images import Crop, crop_from_points, linear_to_srgb, to_uint8
 from casfne.normals import angle_deg, normalise
 from casfne.provenance import code_version, file_sha256, fingerprint
 from casfne.stereo import surface as stereo
@@ -101,21 +101,14 @@ def describe(solution: Solution, maps: dict[str, NDArray]) -> dict[str, Any]:
         "subject": subject,
         "session": session,
         "source": "photoface",
-        "coverage": float(mask.sum() / SIZE**2),
-        "mean_trust": float(maps["trust"][mask].mean()),
+        **mask_columns(mask, maps["trust"]),
         **{name: capture.attributes.get(name) for name in ATTRIBUTE_NAMES},
         NOTES: "; ".join(note for note in notes if note) or None,
     }
 
 
 def _light_row(capture: Capture, light: int) -> dict[str, Any]:
-    x, y, z = (float(v) for v in capture.lights[light])
-    return {
-        "sample_id": f"{capture.name}_im{light}",
-        "light": light,
-        "light_azimuth_deg": float(np.degrees(np.arctan2(x, z))),
-        "light_elevation_deg": float(np.degrees(np.arcsin(y))),
-    }
+    return {"sample_id": f"{capture.name}_im{light}", "light": light, **light_columns(capture.lights[light])}
 
 
 def error_against(truth: Path, solution: Solution) -> dict[str, float]:

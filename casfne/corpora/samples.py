@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from casfne.errors import InputError
 from casfne.files import atomic_open
-from casfne.normals import normalise
+from casfne.normals import azimuth_elevation, normalise
 
 if TYPE_CHECKING:
     import pandas as pd  # training reads archives on machines without it; whoever reads the index imports it
@@ -94,6 +94,17 @@ def read_sample(root: Path | str, archive: str, light: int) -> Sample:
     stored = read_stored(root, archive, light)
     trust = (stored["trust"] / 255).astype(np.float32)
     return Sample(stored["image"], normalise(stored["normal"]), stored["mask"], trust)
+
+
+def light_columns(light: NDArray[np.float32]) -> Row:
+    """What the index says of a light, a unit vector [3]."""
+    azimuth, elevation = azimuth_elevation(light).tolist()
+    return {"light_azimuth_deg": azimuth, "light_elevation_deg": elevation}
+
+
+def mask_columns(mask: NDArray[np.bool_], trust: NDArray) -> Row:
+    """What the index says of a capture's mask and of its trust, both [256, 256]."""
+    return {"coverage": float(mask.mean()), "mean_trust": float(trust[mask].mean())}
 
 
 def write_index(root: Path | str, rows: Sequence[Row]) -> None:

@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from casfne.corpora.photoface import Settings
-from casfne.corpora.samples import INDEX, Row, read_index, read_stored, write_archive, write_index
+from casfne.corpora.samples import INDEX, Row, mask_columns, read_index, read_stored, write_archive, write_index
 from casfne.corpora.sessions import Task, attempt, plan, survey
 from casfne.corpora.split import rows_of
 from casfne.errors import InputError
 from casfne.files import atomic_open
-from casfne.images import SIZE, Crop, write_image
+from casfne.images import Crop, write_image
+from casfne.stereo import surface
 
 IMAGES = "images"
-SHADOW, SATURATION = 0.03, 0.98  # of Photoface sessions, as `casfne stereo` has them; lamps are taken as far
-
 SHARES = (1.0, 0.94, 0.88, 0.83, 0.78)  # of a picture's size, at which a face is looked for
 
 Split = Mapping[str, list[str]]
@@ -109,8 +108,7 @@ def capture_rows(
     if not mask.any():
         raise InputError(f"{stem}: no pixel of the face has a known normal")
     write_archive(out / f"{stem}.npz", images, maps)
-    about = {"coverage": float(mask.sum() / SIZE**2), "mean_trust": float(maps["trust"][mask].mean())}
-    shared = {"archive": f"{stem}.npz", **common, **about}
+    shared = {"archive": f"{stem}.npz", **common, **mask_columns(mask, maps["trust"])}
     return [{**shared, "light": light, **one} for light, one in enumerate(each)]
 
 
@@ -144,11 +142,11 @@ def _copied(root: Path, out: Path, archive: str, rows: list[dict[Any, Any]]) -> 
 
 def photoface_jobs(root: Path, out: Path, split: Split | None = None) -> list[Job]:
     """Of a Photoface tree, by stereo, one session after the other; archives that are there already, of the same files,
-    are kept. With a split the test people's sessions alone.
+    are kept; thresholds as `casfne stereo` has them, lamps taken as far. With a split the test people's sessions alone.
 
     InputError: no session below ``root``, or a test person who has none.
     """
-    whole = plan(root, out, root.parent / "truth", Settings(SHADOW, SATURATION))
+    whole = plan(root, out, root.parent / "truth", Settings(surface.Settings.shadow, surface.Settings.saturation))
     people = None if split is None else set(split["test"])
     tasks = [task for task in whole.tasks if people is None or task.subject in people]
     if people is not None and (lacking := sorted(people - {task.subject for task in tasks})):

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from casfne.corpora.samples import Row
+from casfne.corpora.samples import Row, light_columns
 from casfne.corpora.truths import Job, capture_rows
 from casfne.errors import InputError
 from casfne.images import Crop, crop_from_points, linear_to_srgb, read_image, to_uint8
@@ -46,12 +46,12 @@ LEAST_LIGHTS = 15
 @dataclass(frozen=True)
 class Reference:
     """Unit normals float32 [H, W, 3], frame opengl, and where in the face they can be believed, bool [H, W]; relative
-    albedo and trust, float32 [H, W], where they are known."""
+    albedo and trust, float32 [H, W]."""
 
     normals: NDArray[np.float32]
     mask: NDArray[np.bool_]
-    albedo: NDArray[np.float32] | None = None
-    trust: NDArray[np.float32] | None = None
+    albedo: NDArray[np.float32]
+    trust: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,6 @@ def yale_b_jobs(root: Path, out: Path) -> list[Job]:
 def _make(folder: Path, out: Path) -> list[Row]:
     person = read_person(folder)
     found = strict_reference(person.capture, person.face)
-    if found.albedo is None or found.trust is None:  # never of a strict one
-        raise ValueError("a reference without albedo or trust")
     crop, height, width = person.crop, *found.mask.shape
     inside = crop.inside(height, width)
     maps = {
@@ -143,10 +141,3 @@ def _make(folder: Path, out: Path) -> list[Row]:
         {"sample_id": name, **light_columns(light)} for name, light in zip(person.names, person.lights, strict=True)
     ]
     return capture_rows(out, folder.name, images, maps, common, each)
-
-
-def light_columns(light: NDArray[np.float32]) -> Row:
-    """What the index says of a light, a unit vector [3]."""
-    x, y, z = (float(v) for v in light)
-    azimuth, elevation = np.degrees(np.arctan2(x, z)), np.degrees(np.arcsin(np.clip(y, -1, 1)))
-    return {"light_azimuth_deg": float(azimuth), "light_elevation_deg": float(elevation)}

@@ -92,6 +92,7 @@ def _of_index(root: Path, split: Path | str | None) -> Truths:
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
+    """The people of ``train`` and ``test``, as the stage split wrote them. InputError naming the file."""
     try:
         split = json.loads(path.read_text())
         return {part: list(split[part]) for part in ("train", "test")}
