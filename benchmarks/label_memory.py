@@ -36,9 +36,9 @@ class Flat:
         """See `casfne.labelling.label.Predictor`."""
         return np.broadcast_to(np.float32([0, 0, 1]), (len(crops), 1, 256, 256, 3))
 
-    def expected_error(self, last_move_deg: np.ndarray) -> np.ndarray:
+    def expected_error_deg(self, crops: np.ndarray, stages: np.ndarray) -> np.ndarray:
         """Unknown."""
-        return np.full(np.shape(last_move_deg), np.nan)
+        return np.full(crops.shape[:3], np.nan, np.float32)
 
 
 class Whole:

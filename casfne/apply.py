@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from casfne.console import TRAINED
+from casfne.console import RELEASE, Weights
 from casfne.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 apply_app = typer.Typer()
 Source = Annotated[str, typer.Argument(help="A photograph, or labels: their folder or one shard, local or of a store.")]
-Weights = Annotated[Path, typer.Option(help="Weights that predict the normals of a photograph.")]
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", help='Of labels, those where a column compares so: "image_id == 000001"; repeatable.'),
@@ -53,7 +52,7 @@ def relight(
     fill: Fill = 0.15,
     environment: Environment = None,
     where: Where = None,
-    weights: Weights = TRAINED,
+    weights: Weights = RELEASE,
 ) -> None:
     """Photographs with their faces under another light; what lies off the faces stays as it is.
 
@@ -89,7 +88,7 @@ def shade(
     fill: Fill = 0.0,
     environment: Environment = None,
     where: Where = None,
-    weights: Weights = TRAINED,
+    weights: Weights = RELEASE,
 ) -> None:
     """Faces as a matte white surface of their normals under a light, black elsewhere.
 
@@ -120,7 +119,7 @@ def enhance(
         ),
     ] = "head",
     where: Where = None,
-    weights: Weights = TRAINED,
+    weights: Weights = RELEASE,
 ) -> None:
     """A base mesh of one face, refined so that its rendered normals follow the predicted ones.
 

@@ -14,7 +14,7 @@ from casfne import __version__
 from casfne.apply import apply_app
 from casfne.ask import ask_app, paste_labels
 from casfne.board import board_app
-from casfne.console import TRAINED, Out, progress
+from casfne.console import RELEASE, Out, Weights, progress
 from casfne.errors import InputError, guard
 from casfne.report_command import figure_app, report_app
 from casfne.studio import facekit_app, studio_app
@@ -108,7 +108,7 @@ def label(
         ),
     ],
     out: Annotated[str, typer.Option("--out", help="Folder to write into, local or of a store (s3://, gs://).")],
-    weights: Annotated[Path, typer.Option(help="Weights to use.")] = TRAINED,
+    weights: Weights = RELEASE,
     corpus: Annotated[
         str,
         typer.Option(
@@ -236,7 +236,7 @@ def import_checkpoint(
 @app.command()
 def export(
     out: Annotated[Path, typer.Option("--out", help="File to write: .onnx, .pt2 (torch.export), or .safetensors.")],
-    weights: Annotated[Path, typer.Option(help="Weights to use.")] = TRAINED,
+    weights: Weights = RELEASE,
 ) -> None:
     """The network as ONNX or a torch.export program, both in fp32 with batches of any size, or as our weights in fp16.
 

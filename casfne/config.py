@@ -95,22 +95,27 @@ class Portraits:
             raise InputError(f"train portraits: {self}: at least one head model, count and supersample from 1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What differs between a demonstration and the paper; ``portraits`` is null where samples train."""
+    """What differs between a demonstration, the paper and the release; ``portraits`` is null where samples train."""
 
     portraits: Portraits | None
     width: int
     encoder: str
+    residual: bool
     start: str
     augment: tuple[str, ...]
+    weight_decay: float
     clip_norm: float
     ema: float
     schedule: tuple[Step, ...]
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ema < 1 or self.clip_norm < 0:
-            raise InputError(f"train profile: ema {self.ema} (from 0, below 1), clip_norm {self.clip_norm} (from 0)")
+        if not 0 <= self.ema < 1 or min(self.clip_norm, self.weight_decay) < 0:
+            raise InputError(
+                f"train profile: ema {self.ema} (from 0, below 1), clip_norm {self.clip_norm} and "
+                f"weight_decay {self.weight_decay} (from 0)"
+            )
         if not self.schedule:
             raise InputError("train profile: an empty schedule")
 

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write into; made where it is missing.")]
-TRAINED = Path("data/model/model.safetensors")  # what `make repro` writes
+Weights = Annotated[Path, typer.Option(help="A weights file, or release: the network that comes along.")]
+RELEASE = Path("release")
 
 
 def progress(name: str) -> Progress:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from casfne.ask import Labels, Where, condition
+from casfne.console import RELEASE, Weights
 from casfne.errors import InputError
 
 report_app = typer.Typer()
@@ -69,8 +70,8 @@ def stages(labels: Labels, out: Figure, where: Where = None, limit: Rows = 3) ->
 @figure_app.command()
 def errors(
     samples: Annotated[Path, typer.Argument(help="Folder of samples: index.parquet and archives.")],
-    weights: Annotated[Path, typer.Option(help="Weights to use.")],
     out: Figure,
+    weights: Weights = RELEASE,
     split: Annotated[Path | None, typer.Option(help="split.json: test people alone.")] = None,
     limit: Rows = 3,
 ) -> None:

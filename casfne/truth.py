@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from casfne.console import TRAINED, Out, progress
+from casfne.console import RELEASE, Out, Weights, progress
 from casfne.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def truth(
 def predict(
     images: Annotated[Path, typer.Argument(help="Folder of face crops: .png, .jpg, .bmp or .tif, 256x256 as a rule.")],
     out: Out,
-    weights: Annotated[Path, typer.Option(help="Weights to use.")] = TRAINED,
+    weights: Weights = RELEASE,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Normals of face crops as they are, no face being looked for: <id>.npy, float32 [H, W, 3], frame opengl.

@@ -50,8 +50,8 @@ class StandIn:
         turned = self.bump + (crops.mean((1, 2)) / 512 * (1, 1, 0))[:, None, None].astype(np.float32)
         return np.stack([np.broadcast_to(self.bump, turned.shape), normals.normalise(turned)], 1)
 
-    def expected_error(self, last_move_deg: NDArray) -> NDArray:
-        return 1 + 2 * np.asarray(last_move_deg)
+    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
+        return 1 + 2 * normals.angle_deg(stages[:, -1], stages[:, -2])
 
 
 class Middle:

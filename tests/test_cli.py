@@ -43,7 +43,7 @@ def session(tmp_path, four_lights):
 def weights(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_weights(path, Cascade(CascadeConfig(4, 1)), {"confidence": [9.0, 1.0]})
+    save_weights(path, Cascade(CascadeConfig(4, 1)), {"confidence": {"one": 2.0}})
     return path
 
 
@@ -213,7 +213,7 @@ def test_export_writes_every_kind(weights, tmp_path, suffix):
     done = CliRunner().invoke(app, ["export", "--weights", str(weights), "--out", str(out)])
     assert done.exit_code == 0 and f"{out.stat().st_size / 1e6:.1f} MB" in done.output
     if suffix == "safetensors":
-        assert out.stat().st_size < 0.55 * weights.stat().st_size and load_weights(out)[1]["confidence"] == [9.0, 1.0]
+        assert out.stat().st_size < 0.55 * weights.stat().st_size and load_weights(out)[1]["confidence"] == {"one": 2.0}
 
 
 def test_an_export_of_another_kind_is_refused(weights, tmp_path):

@@ -170,7 +170,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "casfne", folder / "casfne", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".gitignore").write_text("data/\n")
     torch.manual_seed(0)
-    save_weights(folder / "data" / "tiny.safetensors", Cascade(CascadeConfig(4, 1)), {"confidence": [9.0, 1.0]})
+    save_weights(folder / "data" / "tiny.safetensors", Cascade(CascadeConfig(4, 1)), {"confidence": {"one": 2.0}})
     return folder
 
 

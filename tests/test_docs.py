@@ -34,8 +34,8 @@ class StandIn:
         last = np.where(inside[..., None], ball, flat)
         return np.stack([np.stack([np.broadcast_to(flat, last.shape), last])] * len(crops))
 
-    def expected_error(self, last_move_deg: NDArray) -> NDArray:
-        return 1 + 0.1 * np.asarray(last_move_deg)
+    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full(crops.shape[:3], 3, np.float32)
 
 
 @pytest.fixture(scope="module")

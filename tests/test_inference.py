@@ -43,7 +43,7 @@ def network():
 @pytest.fixture(scope="module")
 def weights(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_weights(path, network, {"confidence": [2.0, 0.5]})
+    save_weights(path, network, {"confidence": {"one": 2.0, "last move": 0.5}})
     return path
 
 
@@ -58,7 +58,7 @@ def random_picture(seed, *shape):
 @pytest.mark.parametrize("normalisation", ["none", "imagenet"])
 @pytest.mark.parametrize("fusion", list(FUSIONS))
 def test_the_fused_network_is_the_same_function(fusion, normalisation, encoder):
-    network = lively(CascadeConfig(6, 3, normalisation, fusion, encoder))
+    network = lively(CascadeConfig(6, 3, normalisation, fusion, encoder, residual=encoder != "resnet18"))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     fast, image = fuse(network), torch.rand(2, 3, 96, 64)
     with torch.inference_mode():
@@ -154,7 +154,6 @@ def test_the_python_face(weights):
     stages = predictor.network(torch.from_numpy(square).permute(2, 0, 1)[None] / 255)
     assert len(stages) == 3
     assert np.allclose(stages[-1][0].detach().permute(1, 2, 0).numpy(), both[1], atol=1e-4)
-    assert predictor.expected_error(np.array([4.0])) == pytest.approx([4.0])
     assert len(predictor.sha256) == 64 and predictor.name == "tiny"
 
 

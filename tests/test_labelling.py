@@ -38,8 +38,8 @@ class StandIn:
         steeper = bump * (1 + [0.2, 0.2, 0] * (crops / 255))
         return normals.normalise(np.stack([np.broadcast_to(bump, steeper.shape), steeper], 1))
 
-    def expected_error(self, last_move_deg: NDArray) -> NDArray:
-        return 1 + 2 * np.asarray(last_move_deg)
+    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
+        return 1 + 2 * normals.angle_deg(stages[:, -1], stages[:, -2])
 
 
 class Picky(StandIn):
@@ -130,7 +130,7 @@ def test_the_crop_transform_puts_points_back_on_the_photograph(tmp_path: Path) -
     y, x = np.argwhere(face.pixels[..., 0] > 127).mean(0)
     np.testing.assert_allclose(np.reshape(row["crop_to_image"], (2, 3)) @ [x, y, 1], nose, atol=0.5)
     assert (row["source_height"], row["source_width"]) == (400, 300)
-    assert row["confidence_deg"] == pytest.approx(1 + 2 * row["last_move_deg"])
+    assert row["confidence_deg"] == pytest.approx(1 + 2 * row["last_move_deg"], rel=1e-4)
     assert set(row) == set(schema.COLUMNS)
 
 

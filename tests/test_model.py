@@ -24,7 +24,7 @@ def network():
 @pytest.fixture
 def weights(network, tmp_path):
     path = tmp_path / "tiny.safetensors"
-    save_weights(path, network, {"confidence": [2.0, 0.5]})
+    save_weights(path, network, {"confidence": {"one": 2.0, "last move": 0.5}})
     return path
 
 
@@ -48,6 +48,17 @@ def test_refinements_are_the_same_block_again(network):
     two, four = network(image, 2), network(image, 4)
     assert all(torch.equal(a, b) for a, b in zip(two, four, strict=False))
     assert not torch.equal(four[1], four[2])
+
+
+def test_residual_refinements_begin_by_changing_nothing_and_add_to_what_they_refine():
+    torch.manual_seed(0)
+    network, image = build(CascadeConfig(4, 2, residual=True), "random").eval(), torch.rand(1, 3, 64, 64)
+    first, *others = network(image)
+    assert all(torch.allclose(first, other, atol=1e-6) for other in others)
+    with torch.no_grad():
+        network.refinement.up[-1].bias.copy_(torch.tensor([0.2, 0, 0]))
+    turned = torch.nn.functional.normalize(first + torch.tensor([0.2, 0, 0]).tanh().view(3, 1, 1), dim=1)
+    assert torch.allclose(network(image)[1], turned, atol=1e-6)
 
 
 @pytest.mark.parametrize("fusion", list(FUSIONS))
@@ -169,7 +180,7 @@ def test_features_halve_five_times_and_are_never_negative(encoder):
 
 def test_checkpoints_round_trip(network, weights):
     again, about = load_weights(weights)
-    assert about == {"confidence": [2.0, 0.5]} and again.config == network.config
+    assert about == {"confidence": {"one": 2.0, "last move": 0.5}} and again.config == network.config
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(again(image)[-1], network(image)[-1])

@@ -197,8 +197,8 @@ class Ball:
     def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.repeat(np.stack([FACE, turn(FACE, 4)])[None], len(crops), 0)
 
-    def expected_error(self, last_move_deg: NDArray) -> NDArray:
-        return np.asarray(last_move_deg) * 2
+    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
+        return 2 * normals.angle_deg(stages[:, -1], stages[:, -2]).astype(np.float32)
 
 
 WINDOW = Crop(0, 0, 256)
@@ -222,7 +222,8 @@ def test_a_plain_row_has_all_numbers_and_flags_and_nothing_more() -> None:
     }
     assert all(type(row[name]) is bool for name in ("extreme_light", "occluded", "low_quality", "profile"))
     moved = normals.angle_deg(FACE, turn(FACE, 4))[OVAL].mean()
-    assert row["last_move_deg"] == pytest.approx(moved, rel=1e-4) == row["confidence_deg"] / 2
+    assert row["last_move_deg"] == pytest.approx(moved, rel=1e-4)
+    assert row["confidence_deg"] == pytest.approx(2 * moved, rel=1e-4)
     error = normals.angle_deg(normals.decode(opened(row["normal"])), turn(FACE, 4))[OVAL]
     assert error.max() < 0.4
     assert (opened(row["normal"])[~OVAL] == 128).all()

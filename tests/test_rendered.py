@@ -14,6 +14,7 @@ from casfne import config
 from casfne.capture.people.anny import anny_file
 from casfne.errors import InputError
 from casfne.model.checkpoints import load_weights
+from casfne.model.confidence import EVIDENCE
 from casfne.training import rendered
 from casfne.training.dataset import Order, Request, loader
 from casfne.training.inputs import of_portraits
@@ -116,7 +117,8 @@ def test_a_missing_or_foreign_head_is_named(portraits, tmp_path):
 def job(portraits, out, root=".", steps=3, size=64, **changes):
     settings = config.load(ROOT / "params.yaml", "train")
     schedule = (config.Step(size, 4, steps, 1e-3, 1e-3),)
-    profile = config.Profile(portraits, 4, "random", ("crop", "flip", "tone"), 0.0, 0.0, schedule)
+    changed = {"portraits": portraits, "augment": ("crop", "flip", "tone"), "schedule": schedule}
+    profile = dataclasses.replace(settings.profiles["demo"], width=4, **changed)
     kept = {"refinements": 1, "precision": "fp32", "device": "cpu", "log_every": 1, "weight_adv": 0.0}
     settings = dataclasses.replace(settings, profiles={"demo": profile}, **kept | changes)
     out.mkdir(exist_ok=True)
@@ -140,7 +142,7 @@ def test_training_resumes_to_the_same_weights_with_any_workers(portraits, tmp_pa
             raise Killed
 
     whole, about = trained(job(portraits, tmp_path / "whole"))
-    assert about["sources"] == ["studio"] and len(about["confidence"]) == 2
+    assert about["sources"] == ["studio"] and set(about["confidence"]) == set(EVIDENCE)
     cut, steps = job(portraits, tmp_path / "cut", checkpoint_every=2), []
     with pytest.raises(Killed):
         trained(cut, kill_at_3)

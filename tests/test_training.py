@@ -24,10 +24,11 @@ from casfne.corpora.samples import read_sample, write_archive
 from casfne.errors import InputError
 from casfne.model.cascade import Cascade, CascadeConfig
 from casfne.model.checkpoints import load_weights
-from casfne.normals import sphere
+from casfne.model.confidence import EVIDENCE, expected_error_deg
+from casfne.normals import angle_deg, sphere
 from casfne.provenance import file_sha256
 from casfne.training import fleet
-from casfne.training.calibrate import calibration_people, fit_confidence, fit_line
+from casfne.training.calibrate import calibration_people, fit_confidence
 from casfne.training.dataset import Order, Request, Samples, unpack
 from casfne.training.job import Job, run
 from casfne.training.loop import as_numbers, pixel_weights, prepare, rate_at, start, take_step, train
@@ -207,8 +208,15 @@ def test_a_missing_light_is_named(samples):
 def small(steps, size=64, rate=2e-3, augment=(), clip_norm=0.0, ema=0.0, **changes):
     settings = config.load(ROOT / "params.yaml", "train")
     schedule = (config.Step(size, 4, steps, rate, rate),)
-    profile = config.Profile(None, 4, "random", tuple(augment), clip_norm, ema, schedule)
-    kept = {"profiles": {"demo": profile}, "refinements": 1, "precision": "fp32", "device": "cpu", "log_every": 1}
+    demo = settings.profiles["demo"]
+    changed = {"augment": tuple(augment), "clip_norm": clip_norm, "ema": ema, "schedule": schedule}
+    kept = {
+        "profiles": {"demo": dataclasses.replace(demo, width=4, **changed)},
+        "refinements": 1,
+        "precision": "fp32",
+        "device": "cpu",
+        "log_every": 1,
+    }
     return dataclasses.replace(settings, **(kept | changes))
 
 
@@ -286,6 +294,22 @@ def test_the_rate_falls_along_half_a_cosine():
     part = config.Step(64, 4, 100, 1e-3, 1e-4)
     assert [rate_at(part, i) for i in (0, 50, 100)] == pytest.approx([1e-3, 5.5e-4, 1e-4])
     assert rate_at(config.Step(64, 4, 100, 1e-3, 1e-3), 77) == 1e-3
+
+
+def test_weight_decay_shrinks_what_has_no_gradient():
+    """As Adam's, it is as strong there as a gradient: the released one silences E_cn in long trainings."""
+    left = {}
+    for decay in (0.0, 5e-5):
+        settings = small(1)
+        profile = dataclasses.replace(settings.chosen, weight_decay=decay)
+        state = start(dataclasses.replace(settings, profiles={"demo": profile}), torch.device("cpu"))
+        weight = state.network.normal_encoder.down[0].weight
+        before = weight.detach().clone()
+        for parameter in state.network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        state.optimiser.step()
+        left[decay] = (weight.abs() < before.abs()).float().mean().item()
+    assert left[0.0] == 0 and left[5e-5] > 0.9
 
 
 def test_a_clipped_gradient_is_short(samples):
@@ -406,7 +430,7 @@ def test_a_job_leaves_weights_that_say_what_made_them(samples, tmp_path):
     run(work, lambda: nullcontext(lambda *_: None))
     _, about = load_weights(work.weights)
     assert about["people"] == 6 and about["start"] == "random" and about["seed"] == 7
-    assert about["made_by"] == "a fingerprint" and len(about["confidence"]) == 2
+    assert about["made_by"] == "a fingerprint" and set(about["confidence"]) == set(EVIDENCE)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.safetensors"]
 
 
@@ -491,14 +515,24 @@ def test_calibration_people_are_kept_out():
     assert calibration_people(rows.head(6))[0].empty  # too few people to spare one
 
 
-def test_the_calibration_line():
-    assert fit_line(np.array([1.0, 2, 3]), np.array([5.0, 7, 9])) == pytest.approx([3, 2])
-    assert fit_line(np.array([1.0, 2, 3]), np.array([9.0, 7, 5])) == pytest.approx([7, 0])
-    assert fit_line(np.array([1.0]), np.array([4.0])) == [4, 0]
+def test_without_people_to_spare_there_is_no_confidence(samples):
+    assert fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), Samples(samples[0], []), 256) is None
 
 
-def test_confidence_of_a_network_without_refinements_is_its_mean_error(samples):
-    root, rows = samples
-    base, slope = fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), Samples(root, rows[:3]), 256)
-    assert slope == 0 and 0 < base < 180
-    assert fit_confidence(Cascade(CascadeConfig(4, 0)).eval(), Samples(root, []), 256) is None
+@pytest.mark.parametrize("refinements", [0, 1])
+def test_what_a_calibrated_network_expects_is_its_error_where_it_was_calibrated(samples, refinements):
+    torch.manual_seed(0)
+    network, source = Cascade(CascadeConfig(4, refinements)).eval(), Samples(*samples)
+    weights = fit_confidence(network, source, 256)
+    expected, actual = [], []
+    for i in range(len(source)):
+        batch = unpack(source.__getitems__([Request(i, 0, 256)]), torch.device("cpu"))
+        with torch.inference_mode():
+            stages = torch.stack(network(batch["image"]), 1)
+            found = expected_error_deg(batch["image"], stages, weights)[0]
+        mask = batch["mask"][0, 0] > 0
+        truth = batch["normal"][0].movedim(0, -1)[mask].numpy()
+        expected.append(found[mask].mean().item())
+        actual.append(angle_deg(stages[0, -1].movedim(0, -1)[mask].numpy(), truth).mean())
+    assert np.mean(expected) == pytest.approx(np.mean(actual), rel=0.05)
+    assert np.corrcoef(expected, actual)[0, 1] > 0.9

@@ -254,7 +254,7 @@ def test_a_photoface_tree_goes_through_stereo(tmp_path: Path, monkeypatch: pytes
 
 def test_a_user_measures_a_model_on_a_truth(yale: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    save_weights(tmp_path / "tiny.safetensors", Cascade(CascadeConfig(4, 1)), {"confidence": [9.0, 1.0]})
+    save_weights(tmp_path / "tiny.safetensors", Cascade(CascadeConfig(4, 1)), {"confidence": {"one": 2.0}})
     run("predict", yale / "images", "--out", tmp_path / "ours", "--weights", tmp_path / "tiny.safetensors")
     normals = np.load(tmp_path / "ours" / "yaleB11_P00A+030E-10.npy")
     assert normals.shape == (256, 256, 3) and np.linalg.norm(normals, axis=-1) == pytest.approx(1, abs=1e-4)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.real_faces.confidence import Faces
 from casfne.corpora.yale_b import (
     LEAST_LIGHTS,
     MAX_ZENITH_DEG,
@@ -39,7 +40,7 @@ from casfne.corpora.yale_b import (
 from casfne.errors import InputError, guard
 from casfne.evaluation.metrics import masked_errors
 from casfne.images import SIZE, Crop, linear_to_srgb, to_uint8, write_image
-from casfne.model.predictor import load
+from casfne.model.predictor import CascadePredictor, load
 from casfne.normals import angle_deg, encode, normalise
 from casfne.report.figures import error_map, grid
 from casfne.stereo.captures import Capture
@@ -49,6 +50,7 @@ from casfne.stereo.solvers.least_squares import trimmed
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "yale_b"
 PLAIN_RESIDUAL = 0.10  # RMS over albedo; the library's own is stricter
 FRONTAL_DEG = 30  # the main figures are of inputs lit from within this of the camera axis
+WIDE_DEG = 60
 BINS_DEG = (0, 15, 30, 45, 60, WIDEST_DEG)
 SHEET_LIGHTS_DEG = (0, 25, 50)  # from the camera axis
 SHEET_ZOOM = 2
@@ -75,9 +77,12 @@ class Person:
 
     def at_source(self, normals: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normals of the crop [256, 256, 3], taken bilinearly at the pixels of the picture; unit [H, W, 3]."""
+        return normalise(self.back(normals))
+
+    def back(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values of the crop [256, 256, ...], taken bilinearly at the pixels of the picture [H, W, ...]."""
         height, width = self.images.shape[1:3]
-        back = cv2.warpAffine(normals, self.crop.transform(), (width, height), borderMode=cv2.BORDER_REPLICATE)
-        return normalise(back)
+        return cv2.warpAffine(values, self.crop.transform(), (width, height), borderMode=cv2.BORDER_REPLICATE)
 
     def in_crop(self) -> NDArray[np.float32]:
         """The plain reference as a prediction, unit [256, 256, 3]; outside the picture its border is repeated."""
@@ -129,7 +134,8 @@ def measure(person: Person, network: Predict) -> dict[str, Any]:
     """Means over a person's input images of their mean and median angular error, in degrees.
 
     ``mean_deg``, ``median_deg``: images lit from within 30 degrees, as their files are. The same with ``srgb_``:
-    encoded as photographs are; with ``strict_``: against the other reference. ``bins``: mean by the light's angle.
+    encoded as photographs are; with ``strict_``: against the other reference. ``within_60_deg``: the mean of images lit
+    from within 60 degrees. ``bins``: mean by the light's angle.
     """
     found = person.predict(network, person.images)
     near = person.angles_deg < FRONTAL_DEG
@@ -140,6 +146,7 @@ def measure(person: Person, network: Predict) -> dict[str, Any]:
         **averages("", found[near], person.plain),
         **averages("srgb_", person.predict(network, encoded), person.plain),
         **averages("strict_", found[near], person.strict),
+        "within_60_deg": float(means[person.angles_deg < WIDE_DEG].mean()),
         "bins": {name: float(means[which == i].mean()) for i, name in enumerate(bin_names())},
     }
 
@@ -168,6 +175,23 @@ def _average(many: Sequence[dict[str, Any]]) -> dict[str, Any]:
         key: _average([one[key] for one in many]) if isinstance(value, dict) else float(np.mean([m[key] for m in many]))
         for key, value in many[0].items()
     }
+
+
+def at_stage(predictor: CascadePredictor, t: int) -> Predict:
+    """Normals of stage ``t``."""
+    return lambda crops: predictor.predict_stages(crops)[:, t]
+
+
+def expectations(predictor: CascadePredictor) -> Faces:
+    """Expected and actual errors of every image, over the plain reference's mask."""
+    maps = []
+    for person in people():
+        crops = np.stack([person.crop.apply(image) for image in person.images])
+        stages = predictor.predict_stages(crops)
+        mask, truth = person.plain.mask, person.plain.normals
+        for normals, expected in zip(stages[:, -1], predictor.expected_error_deg(crops, stages), strict=True):
+            maps.append((person.back(expected)[mask], masked_errors(person.at_source(normals), truth, mask)))
+    return Faces.of(maps)
 
 
 # --- baselines ---

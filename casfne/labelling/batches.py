@@ -41,9 +41,9 @@ class Frugal:
                 _forget()
         return np.concatenate(done)
 
-    def expected_error(self, last_move_deg: NDArray) -> NDArray:
+    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
         """See Predictor."""
-        return self.inner.expected_error(last_move_deg)
+        return self.inner.expected_error_deg(crops, stages)
 
 
 def out_of_memory(error: Exception) -> bool:

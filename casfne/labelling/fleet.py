@@ -31,6 +31,7 @@ from casfne.labelling import label as steps
 from casfne.labelling.output import Output
 from casfne.labelling.progress import Meter, Progress
 from casfne.labelling.shards import Shard, Summary
+from casfne.model.releases import RELEASES
 
 _RETRIES = 1  # of a shard whose worker died: Ray's default would chase an image that kills workers for ever
 _ROUNDS = 5  # of sending what was lost again; machines that come and go cost rounds too
@@ -62,7 +63,8 @@ def run(
     from casfne.model.predictor import load  # workers that only decode must not import torch
 
     found = faces.YuNet(detector) if detector is not None else faces.Dlib()
-    make = functools.partial(load, Path(weights).absolute(), device, precision)
+    named = weights if str(weights) in RELEASES else Path(weights).absolute()  # nodes have the releases themselves
+    make = functools.partial(load, named, device, precision)
     identity = steps.Identity.of(load(weights, device, precision))
     return label(photos, out, make, identity, detector=found, gpu=device != "cpu", **options)
 

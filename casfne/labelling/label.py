@@ -60,8 +60,9 @@ class Predictor(Protocol):
     def predict_stages(self, crops: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """RGB crops uint8 [N, 256, 256, 3] to the normals of every stage, float32 [N, T+1, 256, 256, 3]."""
 
-    def expected_error(self, last_move_deg: NDArray, /) -> NDArray:
-        """How far the last refinement moved, degrees [N], to the error to expect, degrees [N]; NaN: unknown."""
+    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """The error to expect of the last stage, degrees [N, 256, 256], of `predict_stages`'s argument and result;
+        NaN: unknown."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def _numbers(
         "facing_away": quality.facing_away(last, mask),
         "sharpness": quality.sharpness(pixels),
         "exposure": quality.exposure(pixels, mask),
-        "confidence_deg": float(predictor.expected_error(np.array([moved], np.float32))[0]),
+        "confidence_deg": quality.mean(predictor.expected_error_deg(pixels[None], stages[None])[0][mask]),
         "clipped": quality.clipped(pixels, mask),
         "dark": quality.dark(pixels, mask),
         "imbalance": quality.imbalance(pixels, mask),

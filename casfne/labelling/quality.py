@@ -72,7 +72,7 @@ def last_move_deg(stages: Floats, mask: Mask) -> float:
     """Mean angle between the last two stages of [T+1, 256, 256, 3] over the mask; NaN without refinement."""
     if len(stages) < 2:
         return float("nan")
-    return _mean(angles_deg(stages[-1], stages[-2])[mask])
+    return mean(angles_deg(stages[-1], stages[-2])[mask])
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def roughness_deg(normal: Floats, mask: Mask) -> float:
 
 def facing_away(normal: Floats, mask: Mask) -> float:
     """Share of the mask whose normal [256, 256, 3] points away from the camera (z < 0), 0..1."""
-    return _mean(normal[..., 2][mask] < 0)
+    return mean(normal[..., 2][mask] < 0)
 
 
 def sharpness(pixels: NDArray[np.uint8]) -> float:
@@ -122,7 +122,7 @@ def sharpness(pixels: NDArray[np.uint8]) -> float:
 
 def exposure(pixels: NDArray[np.uint8], mask: Mask) -> float:
     """Mean luma of the crop [256, 256, 3] over the mask, as stored (sRGB), 0..1."""
-    return _mean(_luma(pixels)[mask]) / 255
+    return mean(_luma(pixels)[mask]) / 255
 
 
 # --- the paper's failure cases ---
@@ -130,19 +130,19 @@ def exposure(pixels: NDArray[np.uint8], mask: Mask) -> float:
 
 def clipped(pixels: NDArray[np.uint8], mask: Mask) -> float:
     """Share of the mask with luma from CLIPPED_LUMA, 0..1."""
-    return _mean(_luma(pixels)[mask] >= CLIPPED_LUMA)
+    return mean(_luma(pixels)[mask] >= CLIPPED_LUMA)
 
 
 def dark(pixels: NDArray[np.uint8], mask: Mask) -> float:
     """Share of the mask with luma up to DARK_LUMA, 0..1."""
-    return _mean(_luma(pixels)[mask] <= DARK_LUMA)
+    return mean(_luma(pixels)[mask] <= DARK_LUMA)
 
 
 def imbalance(pixels: NDArray[np.uint8], mask: Mask) -> float:
     """(right - left) / (right + left) of the mean luma of the mask's two halves, -1..1; NaN without one of them."""
     luma, middle = _luma(pixels), round(FACE_CENTRE[0])
-    left = _mean(luma[:, :middle][mask[:, :middle]])
-    right = _mean(luma[:, middle:][mask[:, middle:]])
+    left = mean(luma[:, :middle][mask[:, :middle]])
+    right = mean(luma[:, middle:][mask[:, middle:]])
     return (right - left) / max(right + left, 1.0) if np.isfinite(left + right) else float("nan")
 
 
@@ -161,7 +161,7 @@ def disturbed(angles: Angles) -> float:
     both[:, 1:] += angles.right
     both[1:] += angles.below
     near = 0.5 * cv2.boxFilter(both, -1, (ROUGH_WINDOW, ROUGH_WINDOW), borderType=cv2.BORDER_CONSTANT)
-    return _mean(near[angles.inside] > ROUGH_DEG)
+    return mean(near[angles.inside] > ROUGH_DEG)
 
 
 def occluded(disturbed: float, coverage: float) -> bool:
@@ -239,5 +239,6 @@ def _luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def _mean(values: NDArray) -> float:
+def mean(values: NDArray) -> float:
+    """Of any values; NaN where there are none."""
     return float(values.mean()) if values.size else float("nan")

@@ -16,13 +16,16 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 @dataclass(frozen=True)
 class CascadeConfig:
     """``width`` F of the decoders, ``refinements`` T, what is taken off the input ("none" or "imagenet"), how normal
-    and structure features are fused ("cat", "adain" or "fmm"), and E_f ("resnet18", "efficientnet_lite0")."""
+    and structure features are fused ("cat", "adain" or "fmm"), E_f ("resnet18" or "efficientnet_lite0"), and whether
+    D_cn's output is added to the normals that it refines (``residual``) or takes their place (the paper's).
+    """
 
     width: int = 32
     refinements: int = 2
     normalisation: str = "none"
     fusion: str = "cat"
     encoder: str = "resnet18"
+    residual: bool = False
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.refinements < 0:
@@ -34,7 +37,7 @@ class CascadeConfig:
         if self.encoder not in ENCODERS:
             raise InputError(f"encoder {self.encoder!r}: expected one of {', '.join(ENCODERS)}")
 
-    def as_dict(self) -> dict[str, int | str]:
+    def as_dict(self) -> dict[str, int | str | bool]:
         """Plain values, for a checkpoint's metadata."""
         return asdict(self)
 
@@ -70,18 +73,24 @@ class Cascade(nn.Module):
         stages = [to_normals(self.initial(structure))]
         shared = self.refinement.share(structure) if steps else []
         for _ in range(steps):
-            stages.append(to_normals(self.refinement(shared, self.normal_encoder(stages[-1]))))
+            raw = self.refinement(shared, self.normal_encoder(stages[-1]))
+            stages.append(to_normals(raw, stages[-1] if self.config.residual else None))
         return stages
 
 
-def to_normals(raw: Tensor) -> Tensor:
-    """tanh, then unit length over the channels; float32 whatever the precision of ``raw`` [B, 3, H, W]."""
-    return nn.functional.normalize(torch.tanh(raw.float()), dim=1, eps=1e-6)
+def to_normals(raw: Tensor, before: Tensor | None = None) -> Tensor:
+    """tanh, added to the normals ``before`` where there are any, then unit length over the channels; float32 whatever
+    the precision of ``raw`` [B, 3, H, W]."""
+    bounded = torch.tanh(raw.float())
+    return nn.functional.normalize(bounded if before is None else before + bounded, dim=1, eps=1e-6)
 
 
 def build(config: CascadeConfig, start: str) -> Cascade:
     """A cascade to train. ``start``: of E_f, "random" or as `casfne.model.encoders.start_from` takes it."""
     network = Cascade(config)
+    if config.residual:  # begins by changing nothing
+        for values in network.refinement.up[-1].parameters():
+            nn.init.zeros_(values)
     if start != "random":
         start_from(network.structure, start)
     return network

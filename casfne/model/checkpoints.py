@@ -12,6 +12,7 @@ from torch import nn
 from casfne.errors import InputError
 from casfne.files import atomic_open
 from casfne.model.cascade import Cascade, CascadeConfig
+from casfne.model.releases import weights_file
 from casfne.provenance import code_version
 
 
@@ -38,13 +39,12 @@ def _stored(tensor: torch.Tensor, half: bool) -> torch.Tensor:
 
 
 def load_weights(path: Path | str) -> tuple[Cascade, dict[str, Any]]:
-    """The network in evaluation mode, float32, on the CPU, and what is known about it.
+    """The network of a release's name or a file, in evaluation mode, float32, on the CPU, and what is known about it.
 
     Raises InputError naming the file: missing, no safetensors, not ours, a configuration that this version does
     not know, or tensors that are missing, extra, misshaped or not finite.
     """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such weights")
+    path = weights_file(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

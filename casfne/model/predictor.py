@@ -13,8 +13,10 @@ from casfne.errors import InputError
 from casfne.images import SIZE, Crop, centre_crop
 from casfne.model.cascade import Cascade
 from casfne.model.checkpoints import load_weights
+from casfne.model.confidence import EVIDENCE, expected_error_deg
 from casfne.model.devices import DTYPES, choose_device, choose_precision
 from casfne.model.fused import fuse
+from casfne.model.releases import weights_file
 from casfne.normals import normalise
 from casfne.provenance import code_version, file_sha256
 
@@ -24,16 +26,16 @@ CPU_CHUNK = 4  # crops at once on a CPU: their features stay in its cache, which
 def load(
     name_or_path: str | Path, device: str = "auto", precision: str = "auto", compiled: bool = False
 ) -> "CascadePredictor":
-    """A predictor from a weights file. InputError, in one line, where there is none.
+    """A predictor from a release's name or a weights file. InputError, in one line, where there is none.
 
     ``device``: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1". ``precision``: "auto" (bf16 where
     the device computes it natively), "fp32", "bf16", "fp16". ``compiled``: through `torch.compile`, which takes
     a minute and wants a C++ compiler; benchmarks/inference.md says what it gains.
     """
-    path = Path(name_or_path)
-    if not path.is_file():
-        raise InputError(f"no weights at {path}: `make repro` trains data/model/model.safetensors; or name yours")
+    path = weights_file(name_or_path)
     network, about = load_weights(path)
+    if unknown := sorted(set(about.get("confidence") or {}) - set(EVIDENCE)):
+        raise InputError(f"{path}: confidence by {unknown[0]!r}, which this version does not know")
     chosen = choose_device(device)
     precision = choose_precision(precision, chosen)
     return CascadePredictor(network, path.stem, file_sha256(path), about, chosen, precision, compiled)
@@ -96,13 +98,18 @@ class CascadePredictor:
         stages = self._compute(images.to(self.device).float() / 255)
         return torch.stack(stages, 1).permute(0, 1, 3, 4, 2).cpu()  # [N, T + 1, 256, 256, 3]
 
-    def expected_error(self, last_move_deg: NDArray) -> NDArray[np.float64]:
-        """Expected mean angular error in degrees of faces whose last refinement moved by ``last_move_deg``.
+    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Expected angular error of the last stage in degrees, float32 [N, 256, 256], of `predict_stages`'s argument
+        and result.
 
-        A line fitted at training on people it had not seen; NaN where the checkpoint carries none.
+        Fitted at training on people it had not seen (`casfne.model.confidence`); NaN where the weights carry no fit.
         """
-        base, slope = self.about.get("confidence") or (np.nan, np.nan)
-        return base + slope * np.asarray(last_move_deg, np.float64)
+        weights = self.about.get("confidence")
+        if not weights:
+            return np.full(crops.shape[:3], np.nan, np.float32)
+        images = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            return expected_error_deg(images, torch.from_numpy(stages).permute(0, 1, 4, 2, 3), weights).numpy()
 
 
 def as_crops(images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -1,12 +1,12 @@
-"""How far the cascade's own movement tells its error: a line, fitted on people kept out of training."""
+"""The cascade's expected error, fitted on people kept out of training."""
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
+from torch import Tensor
 
-from casfne.evaluation.metrics import masked_errors
+from casfne.model import confidence
 from casfne.model.cascade import Cascade
 from casfne.training.dataset import Batch, Request, Source, unpack
 
@@ -24,34 +24,24 @@ def calibration_people(rows: "pd.DataFrame") -> "tuple[pd.DataFrame, pd.DataFram
     return rows[is_held].reset_index(drop=True), rows[~is_held].reset_index(drop=True)
 
 
-def fit_confidence(network: Cascade, source: Source, size: int) -> list[float] | None:
-    """[base, slope] of error_deg = base + slope * last_move_deg over the images of ``source`` (``size``: of those
-    that are made when asked for); None where it has none.
-
-    Means over the masked pixels of each image. A negative slope (a noisy fit: more movement cannot mean less
-    error) or a network without refinements gives the mean error alone.
-    """
+def fit_confidence(network: Cascade, source: Source, size: int) -> dict[str, float] | None:
+    """Weights of `casfne.model.confidence`, fitted over the masked pixels of the images of ``source`` (``size``: of
+    those that are made when asked for); None where it has none. All images count alike."""
     if not len(source):
         return None
-    images = (source.__getitems__([Request(i, 0, size)]) for i in range(len(source)))
-    moves, errors = np.array([_move_and_error(network, image) for image in images]).T
-    return fit_line(moves, errors)
+    parts = [_cells(network, source.__getitems__([Request(i, 0, size)])) for i in range(len(source))]
+    return confidence.fit(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
-def fit_line(moves: NDArray, errors: NDArray) -> list[float]:
-    """[base, slope >= 0] of the least-squares line of ``errors`` [N] over ``moves`` [N]."""
-    if len(moves) > 2 and np.ptp(moves) > 0:
-        slope, base = np.polyfit(moves, errors, 1)
-        if slope > 0:
-            return [float(base), float(slope)]
-    return [float(np.mean(errors)), 0.0]
-
-
-def _move_and_error(network: Cascade, stored: Batch) -> tuple[float, float]:
+def _cells(network: Cascade, stored: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Evidence [N, K], mean error in degrees [N] and weight [N] of the cells of one image that lie in its mask."""
     device = next(network.parameters()).device
     batch = unpack(stored, device)
     with torch.inference_mode():
-        stages = network(batch["image"])
-    before, last, truth = (n[0].permute(1, 2, 0).cpu().numpy() for n in (*[stages[0], *stages][-2:], batch["normal"]))
-    mask = batch["mask"][0, 0].cpu().numpy() > 0
-    return float(masked_errors(last, before, mask).mean()), float(masked_errors(last, truth, mask).mean())
+        stages = torch.stack(network(batch["image"]), 1)
+        found = confidence.evidence(batch["image"], stages)
+    chord = (stages[:, -1] - batch["normal"]).norm(dim=1, keepdim=True)
+    errors = torch.rad2deg(2 * torch.asin((chord / 2).clamp(0, 1)))
+    inside = F.avg_pool2d(batch["mask"], confidence.CELL)[0, 0] == 1
+    cells = F.avg_pool2d(errors, confidence.CELL)[0, 0][inside].cpu()
+    return found[0].movedim(0, -1)[inside].cpu(), cells, torch.full_like(cells, 1 / max(len(cells), 1))

@@ -79,18 +79,20 @@ def read_checkpoint(path: Path, made_by: str) -> dict[str, Any] | None:
 
 
 def start(config: Train, device: torch.device) -> State:
-    """Fresh networks and optimisers, from the seed; Adam as released (weight decay 5e-5 and 5e-4)."""
+    """Fresh networks and optimisers, from the seed; Adam, the discriminator's weight decay as released (5e-4)."""
     torch.manual_seed(config.seed)
     profile = config.chosen
     normalisation = "none" if profile.start == "random" else "imagenet"
-    cascade = CascadeConfig(profile.width, config.refinements, normalisation, config.fusion, profile.encoder)
+    cascade = CascadeConfig(
+        profile.width, config.refinements, normalisation, config.fusion, profile.encoder, profile.residual
+    )
     network = build(cascade, profile.start).to(device).to(memory_format=torch.channels_last)
     share_batch_norms(network)
     discriminator = Discriminator().to(device).to(memory_format=torch.channels_last)
     return State(
         network,
         discriminator,
-        torch.optim.Adam(network.parameters(), weight_decay=5e-5),
+        torch.optim.Adam(network.parameters(), weight_decay=profile.weight_decay),
         torch.optim.Adam(discriminator.parameters(), weight_decay=5e-4),
         copy.deepcopy(network).requires_grad_(False),
     )
