@@ -63,7 +63,7 @@ def step(settings: config.Train) -> functools.partial[None]:
     state.network.train()
 
     def take() -> None:
-        ready = prepare(batch, device, settings.chosen.augment, 256)
+        ready = prepare(batch, device, settings.chosen.schedule[-1].augment, 256)
         with autocast(device, choose_precision(settings.precision, device)):
             take_step(state, forward, ready, settings)
         if device.type == "cuda":

@@ -60,7 +60,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Step:
-    """One part of a training schedule: ``steps`` optimiser steps on ``batch`` crops of ``size`` pixels.
+    """One part of a training schedule: ``steps`` optimiser steps on ``batch`` crops of ``size`` pixels, augmented by
+    the kinds ``augment``.
 
     The rate falls from ``learning_rate`` to ``end_rate`` along half a cosine; equal, it is constant.
     """
@@ -70,6 +71,7 @@ class Step:
     steps: int
     learning_rate: float
     end_rate: float
+    augment: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if self.size < 64 or self.size % 32 or self.batch < 1 or self.steps < 1:
@@ -104,7 +106,6 @@ class Profile:
     encoder: str
     residual: bool
     start: str
-    augment: tuple[str, ...]
     weight_decay: float
     clip_norm: float
     ema: float

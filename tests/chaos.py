@@ -22,7 +22,7 @@ import pytest
 import ray
 from numpy.typing import NDArray
 
-from casfne import images, normals, table
+from casfne import images, label_files, normals, table
 from casfne.cluster import connected
 from casfne.corpora.record import Photo
 from casfne.images import Crop
@@ -134,14 +134,14 @@ def pids(tmp_path: Path) -> Path:
 
 def snapshot(out: Path) -> dict[str, bytes]:
     """Every file below a folder but the index, which knows shards by the times they were written at."""
-    found = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != table.INDEX]
+    found = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != label_files.INDEX]
     return {str(path.relative_to(out)): path.read_bytes() for path in found}
 
 
 def check(photos: list[Photo], out: Path, summary: shards.Summary, undisturbed: dict[str, bytes]) -> None:
     """Every image exactly once, nothing half-written, and the same bytes as without disturbance."""
     assert (summary.images, summary.missing, summary.failures) == (len(photos), 0, [])
-    assert (out / table.INDEX).exists()
+    assert (out / label_files.INDEX).exists()
     assert sorted(table.read(out, ["image_id"])["image_id"]) == sorted(p.image_id for p in photos)
     there = snapshot(out)
     assert list(there) == list(undisturbed)

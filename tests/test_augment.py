@@ -14,15 +14,15 @@ from casfne.capture.optics.jpeg import jpeg
 from casfne.capture.optics.raster import rasterise, vertex_normals
 from casfne.capture.people import anny
 from casfne.errors import InputError
-from casfne.images import read_image
+from casfne.images import Crop, read_image
 from casfne.normals import angle_deg, sphere
 from casfne.training import augment as augmentation
 from casfne.training.augment import KINDS, Pose, augment, check_kinds, draw, pose, resize_batch
 
 SIZE = 256
 TRUTH = ("normal", "mask", "trust")
-ON_IMAGE = tuple(k for k in KINDS if k not in ("crop", "roll", "flip", "occlude"))
-SHARED = ("flip", "occlude", "blur", "grey", "noise", "jpeg")  # kinds that touch some of the samples
+ON_IMAGE = tuple(k for k in KINDS if k not in ("crop", "roll", "flip", "occlude", "cut"))
+SHARED = ("flip", "occlude", "blur", "grey", "noise", "jpeg", "cut")  # kinds that touch some of the samples
 
 
 def see(vertices, triangles):
@@ -177,6 +177,31 @@ def test_bad_shapes_are_named():
         augment({**batch, "mask": batch["mask"][:, 0]}, torch.arange(3), KINDS)
     with pytest.raises(ValueError, match=r"image: expected .* got \[3, 3, 32, 64\]"):
         resize_batch({**batch, "image": batch["image"][:, :, :32]}, 16)
+
+
+# --- the photograph's edges ---
+
+
+def test_a_cut_photograph_is_cropped_as_the_labels_crop_it():
+    batch, seeds = noisy(32), torch.arange(32)
+    done, size = augment(batch, seeds, ("cut",)), batch["image"].shape[-1]
+    ended = 0
+    for i, cut in enumerate(draw(seeds).touched("cut").tolist()):
+        if not cut:
+            assert same(one_of(done, i), one_of(batch, i))
+            continue
+        changed = (done["image"][i] != batch["image"][i]).any(0)
+        rows, columns = (~changed.all(1)).nonzero()[:, 0], (~changed.all(0)).nonzero()[:, 0]
+        top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        photo = batch["image"][i].movedim(0, -1).numpy()[top:bottom, left:right]
+        expected = Crop(-left, -top, size).apply(photo, size)
+        assert np.array_equal(done["image"][i].movedim(0, -1).numpy(), expected)
+        inside = torch.zeros(1, size, size, dtype=torch.bool)
+        inside[:, top:bottom, left:right] = True
+        for name in TRUTH:
+            assert torch.equal(done[name][i], batch[name][i] * inside)
+        ended += (bottom - top) * (right - left) < size**2
+    assert ended > 5
 
 
 # --- geometry, against a mesh that was moved itself ---

@@ -23,7 +23,7 @@ def test_both_profiles_are_a_switch_away():
     train = config.load(PARAMS, "train")
     paper = train.profiles["paper"]
     assert train.chosen is train.profiles["demo"]
-    assert paper.width == 32 and paper.schedule == (config.Step(256, 8, 500000, 1e-4, 1e-4),)
+    assert paper.width == 32 and paper.schedule == (config.Step(256, 8, 500000, 1e-4, 1e-4, ()),)
     assert (train.refinements, train.weight_rec, train.weight_tv, train.weight_adv) == (2, 1.0, 0.002, 0.0001)
 
 
@@ -109,14 +109,14 @@ def test_impossible_values_are_named(tmp_path):
         ("demo.portraits", PORTRAITS | {"heads": []}, "at least one head model"),
         ("demo.portraits", PORTRAITS | {"count": 0}, "count and supersample from 1"),
         ("demo.portraits", PORTRAITS | {"cuont": 5}, r"portraits\.cuont: unknown key"),
-        ("demo.augment", "flip", r"train\.profiles\.demo\.augment: expected tuple, got 'flip'"),
+        ("demo.augment", "flip", r"augment: expected tuple, got 'flip'"),
     ],
 )
 def test_impossible_trainings_are_named(tmp_path, key, value, message):
     content = yaml.safe_load(PARAMS.read_text())
     place = content["train"]
-    if key == "demo.size":
-        place, key = place["profiles"]["demo"]["schedule"][0], "size"
+    if key in ("demo.size", "demo.augment"):
+        place, key = place["profiles"]["demo"]["schedule"][0], key.partition(".")[2]
     elif key.startswith("demo."):
         place, key = place["profiles"]["demo"], key.removeprefix("demo.")
     place[key] = value

@@ -250,7 +250,7 @@ def test_foreign_files_are_not_weights(tmp_path):
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="not written by casfne"):
         load_weights(path)
-    with pytest.raises(InputError, match="make repro"):
+    with pytest.raises(InputError, match="or the name of a release: release"):
         casfne.load(tmp_path / "none.safetensors")
 
 
@@ -266,4 +266,5 @@ def test_metadata_says_frame_and_configuration(weights):
         "normalisation": "none",
         "fusion": "cat",
         "encoder": "resnet18",
+        "residual": False,
     }

@@ -83,7 +83,7 @@ def test_a_batch_equals_its_parts(source):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_each_step_gets_the_size_that_it_trains_at(source, workers):
-    schedule = (config.Step(64, 2, 2, 1e-3, 1e-3), config.Step(96, 1, 1, 1e-3, 1e-3))
+    schedule = (config.Step(64, 2, 2, 1e-3, 1e-3, ()), config.Step(96, 1, 1, 1e-3, 1e-3, ()))
     order = Order(len(source), schedule, seed=1)
     batches = list(loader(source, order, workers))
     assert [tuple(batch["image"].shape) for batch in batches] == [(2, 3, 64, 64)] * 2 + [(1, 3, 96, 96)]
@@ -93,7 +93,7 @@ def test_each_step_gets_the_size_that_it_trains_at(source, workers):
 
 def test_an_order_over_millions_takes_no_time():
     began = time.perf_counter()
-    batches = list(Order(10**7, (config.Step(64, 32, 100, 1e-3, 1e-3),), seed=1))
+    batches = list(Order(10**7, (config.Step(64, 32, 100, 1e-3, 1e-3, ()),), seed=1))
     assert time.perf_counter() - began < 1  # 0.01 s where nothing counts all portraits
     rows = np.array([[request.row for request in batch] for batch in batches])
     assert all(len(set(batch)) == 32 for batch in rows.tolist())
@@ -116,8 +116,8 @@ def test_a_missing_or_foreign_head_is_named(portraits, tmp_path):
 
 def job(portraits, out, root=".", steps=3, size=64, **changes):
     settings = config.load(ROOT / "params.yaml", "train")
-    schedule = (config.Step(size, 4, steps, 1e-3, 1e-3),)
-    changed = {"portraits": portraits, "augment": ("crop", "flip", "tone"), "schedule": schedule}
+    schedule = (config.Step(size, 4, steps, 1e-3, 1e-3, ("crop", "flip", "tone")),)
+    changed = {"portraits": portraits, "schedule": schedule}
     profile = dataclasses.replace(settings.profiles["demo"], width=4, **changed)
     kept = {"refinements": 1, "precision": "fp32", "device": "cpu", "log_every": 1, "weight_adv": 0.0}
     settings = dataclasses.replace(settings, profiles={"demo": profile}, **kept | changes)

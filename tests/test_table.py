@@ -187,7 +187,7 @@ def test_answers_are_the_same_with_the_index_without_and_in_pieces(indexed: Path
     pieces = list(table.pieces(indexed, columns, filters))
     assert len(pieces) == len(table.parts(indexed))
     pd.testing.assert_frame_equal(with_index, pd.concat(pieces, ignore_index=True), check_dtype=False)
-    (indexed / table.INDEX).unlink()
+    (indexed / label_files.INDEX).unlink()
     pd.testing.assert_frame_equal(with_index, table.read(indexed, columns, filters))
 
 
@@ -221,12 +221,12 @@ def test_an_index_of_other_shards_is_never_believed(indexed: Path) -> None:
 
 
 def test_an_index_that_cannot_be_made_leaves_the_old_one(indexed: Path) -> None:
-    before = (indexed / table.INDEX).read_bytes()
+    before = (indexed / label_files.INDEX).read_bytes()
     (indexed / "corpus=celeba" / "part-00007.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(InputError, match=f"^{indexed}: cannot be indexed"):
         table.index(indexed)
-    assert (indexed / table.INDEX).read_bytes() == before
-    assert {p.name for p in indexed.iterdir()} == {"corpus=celeba", "corpus=ffhq", table.INDEX}
+    assert (indexed / label_files.INDEX).read_bytes() == before
+    assert {p.name for p in indexed.iterdir()} == {"corpus=celeba", "corpus=ffhq", label_files.INDEX}
     with pytest.raises(InputError, match="no folder of label files"):
         table.index(indexed / "corpus=ffhq" / "part-00000.parquet")
 

@@ -183,7 +183,7 @@ def test_batches_keep_frame_and_scale(samples):
 
 
 def test_order_depends_on_seed_and_step_alone():
-    schedule = (config.Step(64, 4, 3, 1e-3, 1e-3), config.Step(128, 2, 2, 1e-3, 1e-3))
+    schedule = (config.Step(64, 4, 3, 1e-3, 1e-3, ()), config.Step(128, 2, 2, 1e-3, 1e-3, ()))
     whole = list(Order(10, schedule, seed=1))
     assert len(whole) == 5 == len(Order(10, schedule, seed=1))
     assert list(Order(10, schedule, seed=1, start=2)) == whole[2:]
@@ -207,9 +207,9 @@ def test_a_missing_light_is_named(samples):
 
 def small(steps, size=64, rate=2e-3, augment=(), clip_norm=0.0, ema=0.0, **changes):
     settings = config.load(ROOT / "params.yaml", "train")
-    schedule = (config.Step(size, 4, steps, rate, rate),)
+    schedule = (config.Step(size, 4, steps, rate, rate, tuple(augment)),)
     demo = settings.profiles["demo"]
-    changed = {"augment": tuple(augment), "clip_norm": clip_norm, "ema": ema, "schedule": schedule}
+    changed = {"clip_norm": clip_norm, "ema": ema, "schedule": schedule}
     kept = {
         "profiles": {"demo": dataclasses.replace(demo, width=4, **changed)},
         "refinements": 1,
@@ -291,9 +291,9 @@ def test_workers_change_nothing(samples, tmp_path):
 
 
 def test_the_rate_falls_along_half_a_cosine():
-    part = config.Step(64, 4, 100, 1e-3, 1e-4)
+    part = config.Step(64, 4, 100, 1e-3, 1e-4, ())
     assert [rate_at(part, i) for i in (0, 50, 100)] == pytest.approx([1e-3, 5.5e-4, 1e-4])
-    assert rate_at(config.Step(64, 4, 100, 1e-3, 1e-3), 77) == 1e-3
+    assert rate_at(config.Step(64, 4, 100, 1e-3, 1e-3, ()), 77) == 1e-3
 
 
 def test_weight_decay_shrinks_what_has_no_gradient():

@@ -102,9 +102,9 @@ def write_chunks(folder: Path, order: Order) -> None:
 
 def settings(size: int, steps: int) -> config.Train:
     """A small cascade and a short schedule, the rest as in params.yaml."""
-    schedule = (config.Step(size, BATCH, steps, 1e-3, 1e-5),)
+    schedule = (config.Step(size, BATCH, steps, 1e-3, 1e-5, AUGMENT),)
     plain = config.load("params.yaml", "train")
-    changed = {"width": WIDTH, "augment": AUGMENT, "clip_norm": 1.0, "ema": 0.995, "schedule": schedule}
+    changed = {"width": WIDTH, "clip_norm": 1.0, "ema": 0.995, "schedule": schedule}
     profile = dataclasses.replace(plain.profiles["demo"], **changed)
     changes = {"profile": "probe", "profiles": {"probe": profile}, "refinements": REFINEMENTS, "weight_adv": 0.0}
     return dataclasses.replace(plain, **changes, log_every=100, checkpoint_every=200)

@@ -22,12 +22,13 @@ from casfne.errors import InputError
 
 Batch = dict[str, Tensor]
 
-KINDS = ("crop", "roll", "flip", "colour", "tone", "grey", "noise", "blur", "jpeg", "occlude")
+KINDS = ("crop", "roll", "flip", "colour", "tone", "grey", "noise", "blur", "jpeg", "occlude", "cut")
 _GEOMETRIC = ("crop", "roll", "flip")
 _CHANNELS = {"image": 3, "normal": 3, "mask": 1, "trust": 1}
 
 # the share of samples that a kind touches; crop and roll touch all
 _SHARES = {"flip": 0.5, "occlude": 0.25, "blur": 0.4, "tone": 1, "colour": 1, "grey": 0.1, "noise": 0.5, "jpeg": 0.5}
+_SHARES |= {"cut": 0.4}
 _SCALE = (0.92, 1.25)  # a tight crop hides background, a loose one leaves the face fewer pixels
 _SHIFT = 0.16  # of half the side: 8 % of the side
 _ROLL_DEG, _MAX_ROLL_DEG = 10.0, 30.0  # standard deviation; beyond the largest, detectors straighten the face
@@ -44,14 +45,16 @@ _GAINS = (0.85, 1.15)  # white balance, each channel
 _SATURATION = (0.5, 1.3)
 _READ_NOISE, _SHOT_NOISE = 0.02, 0.035  # largest standard deviation, of white: in the dark; of white light alone
 _QUALITY = (30, 95)  # what is found on the web
+_MARGIN = (0.4, 1.4)  # of half the side, from the middle to where the photograph ends; beyond 1 it does not
 
 _TEXTURE = tuple(f"texture_{i}" for i in range(3 * _CELLS**2))
 _COLUMNS = (
-    *_SHARES,
+    *("flip", "occlude", "blur", "tone", "colour", "grey", "noise", "jpeg"),
     *("scale", "right", "up", "roll"),
     *("place_x", "place_y", "axis_a", "axis_b", "turn", "shape", "edge", "contrast", *_TEXTURE),
     *("lens", "sigma", "reduction", "stops", "gamma", "red", "green", "blue", "saturation"),
     *("read", "shot", "quality"),
+    *("cut", "left_end", "right_end", "upper_end", "lower_end"),
 )
 
 
@@ -110,7 +113,7 @@ def augment(batch: Batch, seeds: Tensor, kinds: Collection[str]) -> Batch:
     image [B, 3, S, S] sRGB in 0..1, normal [B, 3, S, S], mask [B, 1, S, S] of 0 and 1, trust [B, 1, S, S] in 0..1,
     all float32; so is what comes back, normals unit on the mask. Sample i follows from seeds[i] (int64 [B], on the
     CPU) and its own content: not from its neighbours, its place, nor (noise and rounding apart) the device.
-    Normals, mask and trust change by crop, roll, flip and occlude alone; what nothing changed is the same tensor.
+    Normals, mask and trust change by crop, roll, flip, occlude and cut alone; what nothing changed is the same tensor.
     """
     check_kinds(kinds)
     _check(batch)
@@ -164,6 +167,8 @@ def _augment(batch: Batch, draws: Draws, kinds: Collection[str]) -> Batch:
     for kind, step in _STEPS.items():
         if kind in kinds:
             done["image"] = _on_touched(done["image"], draws, kind, step)
+    if "cut" in kinds:
+        done.update(_cut(done, draws))
     return done
 
 
@@ -263,6 +268,40 @@ def _opacity(draws: Draws, size: int) -> Tensor:
     distance = torch.where(draws["shape"] < 0.5, (u * u + v * v).sqrt(), torch.maximum(u.abs(), v.abs()))
     inwards = (1 - distance) * torch.minimum(a, b) * (size / 2)  # pixels, across the narrow side
     return (inwards / draws.between("edge", *_EDGE)).clamp(0, 1)
+
+
+# --- the photograph's edges ---
+
+
+def _cut(batch: Batch, draws: Draws) -> Batch:
+    """A photograph that ends within the crop: its border goes on as in `casfne.images.Crop.apply`, the truth ends."""
+    whole = torch.ones_like(batch["mask"])
+    inside = _on_touched(whole, draws, "cut", lambda _, d: _inside(d, whole.shape[-1]))
+    truth = {name: batch[name] * inside for name in ("normal", "mask", "trust")}
+    return {**truth, "image": _on_touched(batch["image"], draws, "cut", _continued)}
+
+
+def _continued(image: Tensor, draws: Draws) -> Tensor:
+    x, y = (nearest.expand_as(image) for nearest in _nearest(draws, image.shape[-1]))
+    return image.gather(3, x).gather(2, y)
+
+
+def _inside(draws: Draws, size: int) -> Tensor:
+    """1 where the photograph is, 0 beyond; [N, 1, S, S]."""
+    x, y = _nearest(draws, size)
+    place = torch.arange(size, device=draws.table.device)
+    return ((x == place) & (y == place[:, None])).float()
+
+
+def _nearest(draws: Draws, size: int) -> tuple[Tensor, Tensor]:
+    """The photograph's column nearest to each column, int64 [N, 1, 1, S], and row nearest to each row, [N, 1, S, 1]."""
+    left, right, upper, lower = (
+        (draws.between(end, *_MARGIN).clamp_max(1) * (size / 2)).round().long()
+        for end in ("left_end", "right_end", "upper_end", "lower_end")
+    )
+    place, middle = torch.arange(size, device=draws.table.device), size // 2
+    columns = torch.minimum(torch.maximum(place, middle - left), middle + right - 1)
+    return columns, torch.minimum(torch.maximum(place[:, None], middle - upper), middle + lower - 1)
 
 
 # --- the camera ---

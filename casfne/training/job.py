@@ -47,7 +47,8 @@ class Job:
     made_by: str
 
     def __post_init__(self) -> None:
-        check_kinds(self.settings.chosen.augment)
+        for part in self.settings.chosen.schedule:
+            check_kinds(part.augment)
         if not self.used and not self.settings.chosen.portraits:
             raise InputError(f"{self.root}: no images to train on")
 

@@ -125,7 +125,7 @@ def train(
     for stored in batches:
         part, position = parts[state.step]
         set_learning_rate(state, rate_at(part, position))
-        batch = prepare(stored, device, config.chosen.augment, part.size)
+        batch = prepare(stored, device, part.augment, part.size)
         with autocast(device, precision):
             losses = take_step(state, forward, batch, config)
         state.step += 1

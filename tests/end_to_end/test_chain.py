@@ -38,10 +38,13 @@ PROFILE = {
     "width": 4,
     "encoder": "resnet18",
     "start": "random",
-    "augment": ["flip"],
+    "residual": False,
+    "weight_decay": 0.0,
     "clip_norm": 0,
     "ema": 0,
-    "schedule": [{"size": 64, "batch": 4, "steps": 8, "learning_rate": 0.001, "end_rate": 0.001}],
+    "schedule": [
+        {"size": 64, "batch": 4, "steps": 8, "learning_rate": 0.001, "end_rate": 0.001, "augment": ["flip"]},
+    ],
 }
 ENVIRONMENT = os.environ | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
