@@ -105,6 +105,7 @@ class Profile:
     width: int
     encoder: str
     residual: bool
+    symmetric: bool
     start: str
     weight_decay: float
     clip_norm: float

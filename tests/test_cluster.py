@@ -31,7 +31,7 @@ from casfne.model.cascade import Cascade, CascadeConfig
 from casfne.model.checkpoints import save_weights
 
 FILES = [ROOT / "cluster" / name for name in ("local.yaml", "aws.yaml")]
-MADE_ELSEWHERE = {"data/model/model.safetensors", "~/.ray/auth_token"}  # by training, by `ray get-auth-token`
+MADE_ELSEWHERE = {"~/.ray/auth_token"}  # by `ray get-auth-token`
 BIN = Path(sys.executable).parent
 COUNT = 5
 
@@ -74,9 +74,16 @@ def test_nodes_get_what_exists_and_nobody_else_gets_in(file: Path) -> None:
 def test_the_readme_ships_the_weights_and_leaves_the_rest(tmp_path: Path) -> None:
     from ray._private.runtime_env.packaging import _get_excludes
 
-    said = re.search(r"--runtime-env-json '(.*)'", (ROOT / "cluster" / "README.md").read_text())
+    said = re.findall(r'\{"excludes".*?\}', (ROOT / "cluster" / "README.md").read_text())
+    assert json.loads(said[0])["excludes"] == ["/.git/"]  # all else that stays behind is in .gitignore
     left_out = _get_excludes(tmp_path, json.loads(said[1])["excludes"])
-    goes = ["casfne/cli.py", "casfne/model/cascade.py", "data/model/model.safetensors", "requirements.lock"]
+    goes = [
+        "casfne/cli.py",
+        "weights/release.safetensors",
+        "casfne/model/cascade.py",
+        "data/model/model.safetensors",
+        "requirements.lock",
+    ]
     stays = ["data/samples/index.parquet", "data/corpora/celeba/000001.jpg", ".git/HEAD", ".venv/bin/python", "out/a"]
     for name in [*goes, *stays]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,9 @@ def random_picture(seed, *shape):
 @pytest.mark.parametrize("normalisation", ["none", "imagenet"])
 @pytest.mark.parametrize("fusion", list(FUSIONS))
 def test_the_fused_network_is_the_same_function(fusion, normalisation, encoder):
-    network = lively(CascadeConfig(6, 3, normalisation, fusion, encoder, residual=encoder != "resnet18"))
+    network = lively(
+        CascadeConfig(6, 3, normalisation, fusion, encoder, residual=encoder != "resnet18", symmetric=True)
+    )
     before = {name: value.clone() for name, value in network.state_dict().items()}
     fast, image = fuse(network), torch.rand(2, 3, 96, 64)
     with torch.inference_mode():

@@ -61,6 +61,21 @@ def test_residual_refinements_begin_by_changing_nothing_and_add_to_what_they_ref
     assert torch.allclose(network(image)[1], turned, atol=1e-6)
 
 
+def test_a_symmetric_network_mirrors_with_the_picture_and_trains_as_any():
+    torch.manual_seed(0)
+    network, image = Cascade(CascadeConfig(4, 1, symmetric=True)).eval(), torch.rand(2, 3, 64, 96)
+    plain = Cascade(CascadeConfig(4, 1)).eval()
+    plain.load_state_dict(network.state_dict())
+    mirror = torch.tensor([-1, 1, 1.0]).view(3, 1, 1)
+    with torch.inference_mode():
+        stages, others, alone = network(image), network(image.flip(-1)), plain(image)
+    for stage, other in zip(stages, others, strict=True):
+        assert torch.allclose(other, stage.flip(-1) * mirror, atol=1e-5)
+        assert torch.allclose(stage.norm(dim=1), torch.ones(2, 64, 96), atol=1e-5)
+    assert not torch.allclose(stages[-1], alone[-1], atol=1e-2)
+    assert torch.equal(network.train()(image)[-1], plain.train()(image)[-1])
+
+
 @pytest.mark.parametrize("fusion", list(FUSIONS))
 def test_gradients_reach_every_parameter(fusion):
     network = Cascade(CascadeConfig(width=4, refinements=1, fusion=fusion))
@@ -267,4 +282,5 @@ def test_metadata_says_frame_and_configuration(weights):
         "fusion": "cat",
         "encoder": "resnet18",
         "residual": False,
+        "symmetric": False,
     }

@@ -23,7 +23,7 @@ from casfne.cluster import connected
 from casfne.corpora.samples import read_sample, write_archive
 from casfne.errors import InputError
 from casfne.model.cascade import Cascade, CascadeConfig
-from casfne.model.checkpoints import load_weights
+from casfne.model.checkpoints import load_weights, save_weights
 from casfne.model.confidence import EVIDENCE, expected_error_deg
 from casfne.normals import angle_deg, sphere
 from casfne.provenance import file_sha256
@@ -312,6 +312,18 @@ def test_weight_decay_shrinks_what_has_no_gradient():
     assert left[0.0] == 0 and left[5e-5] > 0.9
 
 
+def test_a_training_goes_on_from_weights_of_the_same_network_alone(tmp_path):
+    settings = small(1)
+    state = start(settings, torch.device("cpu"))
+    save_weights(tmp_path / "first.safetensors", state.network, {})
+    profile = dataclasses.replace(settings.chosen, start=str(tmp_path / "first.safetensors"))
+    again = start(dataclasses.replace(settings, seed=99, profiles={"demo": profile}), torch.device("cpu"))
+    assert same(again.network, state.network)
+    wider = dataclasses.replace(profile, width=8)
+    with pytest.raises(InputError, match=r"first\.safetensors: CascadeConfig\(width=4"):
+        start(dataclasses.replace(settings, profiles={"demo": wider}), torch.device("cpu"))
+
+
 def test_a_clipped_gradient_is_short(samples):
     batch = unpack(two_of(samples), torch.device("cpu"))
     for limit in (0.0, 1e-3):
@@ -444,7 +456,7 @@ def test_an_encoder_from_a_file_is_named_with_its_hash(samples, tmp_path, capsys
     network, about = load_weights(work.weights)
     assert about["start"] == str(path) and about["start_sha256"] == file_sha256(path)
     assert network.config.normalisation == "imagenet"
-    assert f"E_f starts from {path} weights" in capsys.readouterr().out
+    assert f"starts from {path} weights" in capsys.readouterr().out
 
 
 def test_jobs_round_trip_and_bad_ones_are_named(samples, tmp_path):

@@ -16,8 +16,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 @dataclass(frozen=True)
 class CascadeConfig:
     """``width`` F of the decoders, ``refinements`` T, what is taken off the input ("none" or "imagenet"), how normal
-    and structure features are fused ("cat", "adain" or "fmm"), E_f ("resnet18" or "efficientnet_lite0"), and whether
-    D_cn's output is added to the normals that it refines (``residual``) or takes their place (the paper's).
+    and structure features are fused ("cat", "adain" or "fmm"), E_f ("resnet18" or "efficientnet_lite0"), whether
+    D_cn's output is added to the normals that it refines (``residual``) or takes their place (the paper's), and whether
+    a picture's normals are, but for training, the mean of its own and its mirror image's (``symmetric``): twice the
+    work, and a mirrored picture then has exactly the mirrored normals.
     """
 
     width: int = 32
@@ -26,6 +28,7 @@ class CascadeConfig:
     fusion: str = "cat"
     encoder: str = "resnet18"
     residual: bool = False
+    symmetric: bool = False
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.refinements < 0:
@@ -69,6 +72,12 @@ class Cascade(nn.Module):
         if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % 32 or image.shape[3] % 32:
             raise ValueError(f"expected [B, 3, H, W] with H and W multiples of 32, got {tuple(image.shape)}")
         steps = self.config.refinements if refinements is None else refinements
+        if not self.config.symmetric or self.training:
+            return self._stages(image, steps)
+        both = self._stages(torch.cat([image, image.flip(-1)]), steps)
+        return [_mean_of_views(normals) for normals in both]
+
+    def _stages(self, image: Tensor, steps: int) -> list[Tensor]:
         structure = self.structure((image - self.mean) / self.std)
         stages = [to_normals(self.initial(structure))]
         shared = self.refinement.share(structure) if steps else []
@@ -76,6 +85,13 @@ class Cascade(nn.Module):
             raw = self.refinement(shared, self.normal_encoder(stages[-1]))
             stages.append(to_normals(raw, stages[-1] if self.config.residual else None))
         return stages
+
+
+def _mean_of_views(normals: Tensor) -> Tensor:
+    """Unit normals [2 B, 3, H, W] of pictures and of their mirror images to the pictures' [B, 3, H, W]."""
+    seen, mirrored = normals.chunk(2)
+    x, yz = mirrored.flip(-1).split([1, 2], 1)
+    return nn.functional.normalize(seen + torch.cat([-x, yz], 1), dim=1, eps=1e-6)
 
 
 def to_normals(raw: Tensor, before: Tensor | None = None) -> Tensor:

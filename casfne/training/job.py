@@ -104,7 +104,7 @@ def run(job: Job, reporter: Reporter) -> None:
     first = rank_and_world()[0] == 0
     used, held = job.sources()
     if first:
-        print(f"E_f starts from {job.settings.chosen.start} weights", flush=True)
+        print(f"starts from {job.settings.chosen.start} weights", flush=True)
     with reporter() if first else nullcontext(lambda *_: None) as report:
         trained = train(job.settings, used, job.checkpoint, job.made_by, report)
     if first:

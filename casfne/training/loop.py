@@ -5,7 +5,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from casfne.config import Step, Train
+from casfne.errors import InputError
 from casfne.files import atomic_open
 from casfne.model.cascade import Cascade, CascadeConfig, build
+from casfne.model.checkpoints import load_weights
 from casfne.model.devices import autocast, choose_device, choose_precision
 from casfne.model.discriminator import Discriminator
+from casfne.model.releases import RELEASES
 from casfne.training.augment import augment, resize_batch
 from casfne.training.dataset import Batch, Order, Source, loader, unpack
 from casfne.training.losses import TOTAL_VARIATION, adversarial_loss, cosine_loss, discriminator_loss
@@ -84,9 +87,15 @@ def start(config: Train, device: torch.device) -> State:
     profile = config.chosen
     normalisation = "none" if profile.start == "random" else "imagenet"
     cascade = CascadeConfig(
-        profile.width, config.refinements, normalisation, config.fusion, profile.encoder, profile.residual
+        profile.width,
+        config.refinements,
+        normalisation,
+        config.fusion,
+        profile.encoder,
+        profile.residual,
+        profile.symmetric,
     )
-    network = build(cascade, profile.start).to(device).to(memory_format=torch.channels_last)
+    network = begin(cascade, profile.start).to(device).to(memory_format=torch.channels_last)
     share_batch_norms(network)
     discriminator = Discriminator().to(device).to(memory_format=torch.channels_last)
     return State(
@@ -96,6 +105,17 @@ def start(config: Train, device: torch.device) -> State:
         torch.optim.Adam(discriminator.parameters(), weight_decay=5e-4),
         copy.deepcopy(network).requires_grad_(False),
     )
+
+
+def begin(config: CascadeConfig, start: str) -> Cascade:
+    """A cascade to train: E_f from ``start`` as `casfne.model.cascade.build` has it, or all of it from weights of ours,
+    a release's name or a .safetensors file. InputError where they are of another network."""
+    if start not in RELEASES and not start.endswith(".safetensors"):
+        return build(config, start)
+    network, _ = load_weights(start)
+    if network.config != replace(config, normalisation=network.config.normalisation):
+        raise InputError(f"{start}: {network.config}; the profile's network is {config}")
+    return network
 
 
 def train(

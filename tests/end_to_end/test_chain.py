@@ -39,6 +39,7 @@ PROFILE = {
     "encoder": "resnet18",
     "start": "random",
     "residual": False,
+    "symmetric": False,
     "weight_decay": 0.0,
     "clip_norm": 0,
     "ema": 0,
