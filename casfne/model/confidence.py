@@ -32,7 +32,7 @@ EVIDENCE = (
     "brightness of the crop",
 )
 _AROUND = ("last move", "whole move", "relief", "brightness", "contrast")
-LEAST_DEG, MOST_DEG = 0.5, 90.0  # what is expected stays within
+LEAST_DEG, MOST_DEG = 0.5, 180.0  # what is expected stays within
 
 
 def evidence(images: Tensor, stages: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ from casfne.errors import InputError
 from casfne.provenance import file_sha256
 
 FOLDER = Path(__file__).resolve().parents[2] / "weights"  # of the checkout
-RELEASES = {"release": "0"}  # SHA-256 of the folder's <name>.safetensors
+RELEASES = {
+    "release": "3f6c943854243d77f831bdedbd68912d9edc97b0e801fde756be3655023c3ac9"
+}  # SHA-256 of the folder's <name>.safetensors
 
 
 def weights_file(name_or_path: str | Path) -> Path:
