@@ -160,7 +160,8 @@ def project(tmp_path):
     (tmp_path / "data" / "split.json").write_text(json.dumps({"train": ["0"], "test": ["1"]}))
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     small = content["train"]["profiles"]["ablation"]
-    small |= {"width": 4, "schedule": [{"size": 64, "batch": 2, "steps": 2, "learning_rate": 0.001, "end_rate": 0.001}]}
+    part = {"size": 64, "batch": 2, "steps": 2, "learning_rate": 0.001, "end_rate": 0.001, "augment": ["flip"]}
+    small |= {"width": 4, "schedule": [part]}
     content["ablation"]["rounds"] = 1
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     return tmp_path

@@ -150,10 +150,10 @@ def test_label_show_and_query_on_real_portraits(shared_data, weights, tmp_path):
     assert again.returncode == 1 and "overwrite" in again.stderr and "\n" not in again.stderr.strip()
 
 
-def test_label_without_weights_says_how_to_get_them(tmp_path):
+def test_label_without_weights_names_those_that_come_along(tmp_path):
     write_image(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8))
-    result = casfne("label", tmp_path / "a.png", "--out", tmp_path / "out", cwd=tmp_path)
-    assert result.returncode == 1 and "make repro" in result.stderr
+    result = casfne("label", tmp_path / "a.png", "--out", tmp_path / "out", "--weights", "w.safetensors", cwd=tmp_path)
+    assert result.returncode == 1 and "the name of a release: release" in result.stderr
     assert not (tmp_path / "out").exists()
 
 

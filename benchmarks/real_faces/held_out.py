@@ -1,6 +1,5 @@
 """(a) People of the studio that no training has seen: errors of every stage, and whether the confidence tells them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +46,3 @@ def _summary(errors: list[np.ndarray]) -> dict[str, Any]:
     pixels = np.concatenate(errors)
     shares = {f"below_{limit}": float((pixels < limit).mean()) for limit in SHARES_DEG}
     return {"mean_deg": float(np.mean([e.mean() for e in errors])), "median_deg": float(np.median(pixels)), **shares}
-
-
-if __name__ == "__main__":
-    import sys
-
-    from casfne.model.predictor import load
-
-    stages, faces = evaluate(load(sys.argv[1]), people(Path(sys.argv[2])))
-    print(json.dumps(stages, indent=1), faces.fifths(), faces.tenths(), faces.ratio, sep="\n")

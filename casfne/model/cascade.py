@@ -75,7 +75,7 @@ class Cascade(nn.Module):
         if not self.config.symmetric or self.training:
             return self._stages(image, steps)
         both = self._stages(torch.cat([image, image.flip(-1)]), steps)
-        return [_mean_of_views(normals) for normals in both]
+        return [_mean_of_views(normals, image.shape[0]) for normals in both]
 
     def _stages(self, image: Tensor, steps: int) -> list[Tensor]:
         structure = self.structure((image - self.mean) / self.std)
@@ -87,9 +87,9 @@ class Cascade(nn.Module):
         return stages
 
 
-def _mean_of_views(normals: Tensor) -> Tensor:
-    """Unit normals [2 B, 3, H, W] of pictures and of their mirror images to the pictures' [B, 3, H, W]."""
-    seen, mirrored = normals.chunk(2)
+def _mean_of_views(normals: Tensor, count: int) -> Tensor:
+    """Unit normals [2 B, 3, H, W] of B = ``count`` pictures, then of their mirror images, to the pictures'."""
+    seen, mirrored = normals[:count], normals[count:]
     x, yz = mirrored.flip(-1).split([1, 2], 1)
     return nn.functional.normalize(seen + torch.cat([-x, yz], 1), dim=1, eps=1e-6)
 
