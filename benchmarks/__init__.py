@@ -5,6 +5,12 @@ write what they measured beside their module.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"  # the real inputs, beside the checkout
+FACEKIT = SHARED / "facekit" / "facekit.npz"
+YALE_B = SHARED / "yale_b"
+PORTRAITS = SHARED / "portraits"
 
 
 @dataclass(frozen=True)

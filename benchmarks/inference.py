@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import Result
+from benchmarks import PORTRAITS, Result
 from casfne.corpora.samples import read_index, read_sample
 from casfne.files import write_text
 from casfne.model.cascade import Cascade, CascadeConfig
@@ -206,7 +206,7 @@ def portraits() -> Tensor:
     """The eight face crops of ../shared/data/portraits [8, 3, 256, 256]."""
     from casfne.images import read_image
 
-    crops = [read_image(path) for path in sorted(Path("../shared/data/portraits/crops_256").glob("*.png"))]
+    crops = [read_image(path) for path in sorted((PORTRAITS / "crops_256").glob("*.png"))]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import Result
+from benchmarks import FACEKIT, Result
 from casfne.capture import photoface
 from casfne.capture.draws import Draws
 from casfne.capture.optics.framing import training_crop
@@ -22,7 +22,6 @@ from casfne.capture.people.heads import HeadModel, read_head_model
 from casfne.capture.portraits import Setting, render
 from casfne.capture.scene import Studio
 
-FACEKIT = Path(__file__).resolve().parents[2] / "shared" / "data" / "facekit" / "facekit.npz"
 SIZE, SEED = 256, 7
 BATCH, BATCHES = 4, 6  # of each process, after one to warm up
 BATCH_CUDA = 64

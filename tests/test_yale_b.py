@@ -11,7 +11,7 @@ from casfne.normals import angle_deg
 
 @pytest.fixture(scope="module")
 def people(shared_data):
-    if not yale_b.DATA.is_dir():
+    if not yale_b.YALE_B.is_dir():
         pytest.skip("no captures: ../shared/data/yale_b does not exist")
     return yale_b.people()
 
@@ -64,7 +64,7 @@ def test_a_predictor_gets_the_files_pixels(people):
 
 def test_missing_captures_are_one_line_and_exit_code_1(monkeypatch, capsys, tmp_path):
     yale_b.people.cache_clear()
-    monkeypatch.setattr(yale_b, "DATA", tmp_path / "nowhere")
+    monkeypatch.setattr(yale_b, "YALE_B", tmp_path / "nowhere")
     monkeypatch.setattr(sys, "argv", ["yale_b", "any.safetensors"])
     with pytest.raises(SystemExit) as stop:
         yale_b.main()

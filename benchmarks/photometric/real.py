@@ -1,17 +1,16 @@
 """Real captures: two people of the Extended Yale Face Database B, 64 lights each."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks import YALE_B
 from casfne.normals import angle_deg, direction
 from casfne.stereo.captures import Capture, open_capture
 from casfne.stereo.face import held_out_error
 from casfne.stereo.solvers.registry import SOLVERS
 from casfne.stereo.surface import Settings, Surface, solve
 
-YALE = Path(__file__).resolve().parents[3] / "shared" / "data" / "yale_b"
 PEOPLE = ("yaleB01", "yaleB02")
 PLAIN = Settings(shadow=8 / 255)  # the room is bright there
 AZIMUTHS, ELEVATIONS = (25, 35, 50), (-20, 20)
@@ -49,7 +48,7 @@ def row(person: Capture, many: Surface, settings: Settings) -> list[str]:
 
 def table() -> list[list[str]]:
     """Rows of cells, the first the heads."""
-    people = [open_capture(YALE / name) for name in PEOPLE]
+    people = [open_capture(YALE_B / name) for name in PEOPLE]
     many = [solve(person, PLAIN) for person in people]
     lines = [["solver", *(f"{what}, {name}" for name in PEOPLE for what in ("unseen", "four lights", "balance"))]]
     for solver in SOLVERS:

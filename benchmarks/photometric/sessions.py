@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import FACEKIT
 from casfne.capture import photoface
 from casfne.capture.draws import Draws
 from casfne.capture.people.anny import open_head_model
@@ -15,7 +15,6 @@ from casfne.normals import direction_from_zenith
 from casfne.stereo.captures import Capture
 from casfne.stereo.face import face_region
 
-FACEKIT = Path(__file__).resolve().parents[3] / "shared" / "data" / "facekit" / "facekit.npz"
 FAR_M = 1000.0
 PLAIN = photoface.Rig(
     height=480, width=640, max_yaw_deg=15, max_pitch_deg=8, noise=0, gloss=0, ambient=0, light_distance=FAR_M, motion=0

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import FACEKIT
 from benchmarks.real_faces.confidence import Faces
 from benchmarks.real_faces.probe import CHUNK, HELD_SEED, Stored, write_chunks
 from casfne.capture.optics.framing import training_crop
@@ -16,7 +17,6 @@ from casfne.normals import angle_deg, normalise
 
 COUNT = 512
 SHARES_DEG = (10, 20, 30)
-FACEKIT = Path(__file__).resolve().parents[3] / "shared" / "data" / "facekit" / "facekit.npz"
 
 
 def people(folder: Path) -> Stored:

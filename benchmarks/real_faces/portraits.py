@@ -1,11 +1,10 @@
 """(c) Portraits: a page to look at, and how far the normals of a mirrored photograph are from mirrored normals."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import PORTRAITS
 from casfne.applied.lighting import Light
 from casfne.applied.relight import SOFT, Relightable, picture
 from casfne.corpora import folder
@@ -16,7 +15,6 @@ from casfne.labelling.quality import oval
 from casfne.model.predictor import CascadePredictor
 from casfne.normals import angle_deg, direction, encode
 
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "portraits"
 LIGHTS = direction(-45, 20), direction(35, 25)
 NEW_LIGHT = Light.directional(-50, 30, 1.2, 0.15)
 SHOWN_DEG = 30.0  # of the expected error: its brightest colour
@@ -25,7 +23,7 @@ SHOWN_DEG = 30.0  # of the expected error: its brightest colour
 def crops() -> dict[str, NDArray[np.uint8]]:
     """Every face that `casfne label` finds, cropped as it does, uint8 [256, 256, 3]; by image and number."""
     found = {}
-    for photo in folder.read(str(FOLDER)):
+    for photo in folder.read(str(PORTRAITS)):
         faces = decode(photo, Dlib())
         found |= {f"{photo.image_id} {f.face_index}": f.pixels for f in faces if f.pixels is not None}
     return found

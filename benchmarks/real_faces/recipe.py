@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from benchmarks import FACEKIT
 from benchmarks.real_faces import yale_b
-from benchmarks.real_faces.held_out import FACEKIT
 from benchmarks.real_faces.probe import HELD, HELD_SEED, Stored, held_out_error, predicted, write_chunks
 from casfne import config
 from casfne.capture.optics.framing import training_crop

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import YALE_B
 from benchmarks.real_faces.confidence import Faces
 from casfne.corpora.yale_b import (
     LEAST_LIGHTS,
@@ -47,7 +48,6 @@ from casfne.stereo.captures import Capture
 from casfne.stereo.solvers.base import Rays
 from casfne.stereo.solvers.least_squares import trimmed
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "yale_b"
 PLAIN_RESIDUAL = 0.10  # RMS over albedo; the library's own is stricter
 FRONTAL_DEG = 30  # the main figures are of inputs lit from within this of the camera axis
 WIDE_DEG = 60
@@ -95,14 +95,14 @@ class Person:
 @functools.cache
 def people() -> tuple[Person, ...]:
     """Both people, with their sound images lit from within 77 degrees. InputError where the captures are missing."""
-    if not DATA.is_dir():
-        raise InputError(f"{DATA}: no such folder, expected yaleB01 and yaleB02 of the Extended Yale Face Database B")
+    if not YALE_B.is_dir():
+        raise InputError(f"{YALE_B}: no such folder, expected yaleB01 and yaleB02 of the Extended Yale Face Database B")
     return tuple(_person(name) for name in POINTS)
 
 
 def _person(name: str) -> Person:
     """One person's inputs and references."""
-    read = read_person(DATA / name)
+    read = read_person(YALE_B / name)
     plain, strict = plain_reference(read.capture, read.face), strict_reference(read.capture, read.face)
     return Person(name, read.images, angle_deg(read.lights, [0, 0, 1]), read.crop, plain, strict)
 

@@ -49,8 +49,8 @@ def evidence(images: Tensor, stages: Tensor) -> Tensor:
     spread = (F.avg_pool2d(luma.square(), CELL) - bright.square()).clamp_min(0).sqrt()
     found = {
         "one": torch.ones_like(bright),
-        "last move": (F.avg_pool2d(_angle_deg(last, before), CELL) + 0.1).log(),
-        "whole move": (F.avg_pool2d(_angle_deg(last, first), CELL) + 0.1).log(),
+        "last move": (F.avg_pool2d(angle_deg(last, before), CELL) + 0.1).log(),
+        "whole move": (F.avg_pool2d(angle_deg(last, first), CELL) + 0.1).log(),
         "slant": torch.rad2deg(torch.acos(F.normalize(mean, dim=1)[:, 2:].clamp(-1, 1))) / 45,
         "relief": (1 - mean.norm(dim=1, keepdim=True) + 1e-3).log(),
         "brightness": (bright + 0.02).log(),
@@ -100,7 +100,8 @@ def fit(found: Tensor, errors_deg: Tensor, counts: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in zip(EVIDENCE, final, strict=True)}
 
 
-def _angle_deg(a: Tensor, b: Tensor) -> Tensor:
+def angle_deg(a: Tensor, b: Tensor) -> Tensor:
+    """Angles in degrees between unit vectors [B, 3, H, W], from the chord; [B, 1, H, W]."""
     half = (a - b).norm(dim=1, keepdim=True) / 2
     return torch.rad2deg(2 * torch.asin(half.clamp(0, 1)))
 

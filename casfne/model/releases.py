@@ -6,9 +6,8 @@ from casfne.errors import InputError
 from casfne.provenance import file_sha256
 
 FOLDER = Path(__file__).resolve().parents[2] / "weights"  # of the checkout
-RELEASES = {
-    "release": "3f6c943854243d77f831bdedbd68912d9edc97b0e801fde756be3655023c3ac9"
-}  # SHA-256 of the folder's <name>.safetensors
+# SHA-256 of the folder's <name>.safetensors
+RELEASES = {"release": "3f6c943854243d77f831bdedbd68912d9edc97b0e801fde756be3655023c3ac9"}
 
 
 def weights_file(name_or_path: str | Path) -> Path:

@@ -40,8 +40,7 @@ def _cells(network: Cascade, stored: Batch) -> tuple[Tensor, Tensor, Tensor]:
     with torch.inference_mode():
         stages = torch.stack(network(batch["image"]), 1)
         found = confidence.evidence(batch["image"], stages)
-    chord = (stages[:, -1] - batch["normal"]).norm(dim=1, keepdim=True)
-    errors = torch.rad2deg(2 * torch.asin((chord / 2).clamp(0, 1)))
+    errors = confidence.angle_deg(stages[:, -1], batch["normal"])
     inside = F.avg_pool2d(batch["mask"], confidence.CELL)[0, 0] == 1
     cells = F.avg_pool2d(errors, confidence.CELL)[0, 0][inside].cpu()
     return found[0].movedim(0, -1)[inside].cpu(), cells, torch.full_like(cells, 1 / max(len(cells), 1))
