@@ -37,9 +37,10 @@ soak: install    ## the kill tests for longer, 20 rounds each
 bench: install   ## benchmarks/*.py -> benchmarks/results/latest.json
 	python -m benchmarks
 
-pictures: install  ## the README's pictures, from what `make repro` made, and the studio's sheet
-	mkdir -p docs
-	cp data/evaluation/error_maps.png data/report/frame.png docs/
+pictures: install  ## the README's pictures, from the release weights, the studio and what `make repro` made
+	casfne studio render --count 3 --seed 90210 --out out/people
+	casfne figure errors out/people --out out/release
+	cp out/release.png data/report/frame.png docs/
 	casfne studio sheet --count 48 --seed 7 --out docs/studio.jpg
 	casfne stereo data/captures/photoface/0001/2008-03-03_09-06-37 --out out/stereo --light-distance 1.5
 	cp out/stereo/figure.png docs/stereo.png

@@ -32,13 +32,10 @@ class Flat:
 
     name, sha256, refinements, precision = "flat", "0" * 64, 0, "fp32"
 
-    def predict_stages(self, crops: np.ndarray) -> np.ndarray:
+    def assess(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `casfne.labelling.label.Predictor`."""
-        return np.broadcast_to(np.float32([0, 0, 1]), (len(crops), 1, 256, 256, 3))
-
-    def expected_error_deg(self, crops: np.ndarray, stages: np.ndarray) -> np.ndarray:
-        """Unknown."""
-        return np.full(crops.shape[:3], np.nan, np.float32)
+        stages = np.broadcast_to(np.float32([0, 0, 1]), (len(crops), 1, 256, 256, 3))
+        return stages, np.full(crops.shape[:3], np.nan, np.float32)
 
 
 class Whole:

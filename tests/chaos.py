@@ -44,14 +44,12 @@ class StandIn:
         x, y = np.meshgrid(np.linspace(-0.6, 0.6, 256), np.linspace(0.6, -0.6, 256))
         self.bump = np.stack([x, y, np.sqrt(1 - x**2 - y**2)], -1).astype(np.float32)
 
-    def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def assess(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         time.sleep(self.delay)
         die_of(BLUE, crops, self.folder)
         turned = self.bump + (crops.mean((1, 2)) / 512 * (1, 1, 0))[:, None, None].astype(np.float32)
-        return np.stack([np.broadcast_to(self.bump, turned.shape), normals.normalise(turned)], 1)
-
-    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
-        return 1 + 2 * normals.angle_deg(stages[:, -1], stages[:, -2])
+        stages = np.stack([np.broadcast_to(self.bump, turned.shape), normals.normalise(turned)], 1)
+        return stages, 1 + 2 * normals.angle_deg(stages[:, -1], stages[:, -2])
 
 
 class Middle:

@@ -28,14 +28,12 @@ class StandIn:
 
     name, sha256, refinements, precision = "stand-in", "0" * 64, 1, "fp32"
 
-    def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def assess(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         ball, inside = sphere(256)
         flat = np.array([0, 0, 1], np.float32)
         last = np.where(inside[..., None], ball, flat)
-        return np.stack([np.stack([np.broadcast_to(flat, last.shape), last])] * len(crops))
-
-    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.full(crops.shape[:3], 3, np.float32)
+        stages = np.stack([np.stack([np.broadcast_to(flat, last.shape), last])] * len(crops))
+        return stages, np.full(crops.shape[:3], 3, np.float32)
 
 
 @pytest.fixture(scope="module")

@@ -32,14 +32,12 @@ class StandIn:
 
     name, sha256, refinements, precision = "stand-in", "0" * 64, 1, "fp32"
 
-    def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def assess(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         x, y = np.meshgrid(np.linspace(-0.6, 0.6, 256), np.linspace(0.6, -0.6, 256))
         bump = np.stack([x, y, np.sqrt(1 - x**2 - y**2)], -1)
         steeper = bump * (1 + [0.2, 0.2, 0] * (crops / 255))
-        return normals.normalise(np.stack([np.broadcast_to(bump, steeper.shape), steeper], 1))
-
-    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
-        return 1 + 2 * normals.angle_deg(stages[:, -1], stages[:, -2])
+        stages = normals.normalise(np.stack([np.broadcast_to(bump, steeper.shape), steeper], 1))
+        return stages, 1 + 2 * normals.angle_deg(stages[:, -1], stages[:, -2])
 
 
 class Picky(StandIn):
@@ -47,13 +45,13 @@ class Picky(StandIn):
 
     largest = 0
 
-    def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def assess(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         self.largest = max(self.largest, len(crops))
         if (crops == 2).all(axis=(1, 2, 3)).any():
             raise MemoryError("too much")
-        stages = super().predict_stages(crops)
+        stages, expected = super().assess(crops)
         stages[(crops == 3).all(axis=(1, 2, 3))] = np.nan
-        return stages
+        return stages, expected
 
 
 class Middle:
@@ -312,19 +310,20 @@ def test_batches_that_do_not_fit_are_halved_and_stay_so() -> None:
     sizes: list[int] = []
 
     class Small(StandIn):
-        def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def assess(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             sizes.append(len(crops))
             if len(crops) > 3:
                 raise MemoryError
-            return super().predict_stages(crops)
+            return super().assess(crops)
 
     crops = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((1, 256, 256, 3), np.uint8)
     frugal = batches.Frugal(Small())
-    np.testing.assert_array_equal(frugal.predict_stages(crops), StandIn().predict_stages(crops))
+    for found, whole in zip(frugal.assess(crops), StandIn().assess(crops), strict=True):
+        np.testing.assert_array_equal(found, whole)
     assert sizes == [9, 4, 2, 2, 2, 2, 1]
     assert batches.choose(StandIn()) == batches.CPU_BATCH
     with pytest.raises(MemoryError):
-        batches.Frugal(Picky()).predict_stages(crops[2:3])
+        batches.Frugal(Picky()).assess(crops[2:3])
 
 
 def test_progress_counts_what_is_done_and_says_how_long() -> None:

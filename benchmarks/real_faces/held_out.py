@@ -32,8 +32,7 @@ def evaluate(predictor: CascadePredictor, held: Stored) -> tuple[list[dict[str, 
     maps = []
     for i in range(0, COUNT, CHUNK):
         crops = held.image[i : i + CHUNK].movedim(1, -1).contiguous().numpy()
-        stages = predictor.predict_stages(crops)
-        expected = predictor.expected_error_deg(crops, stages)
+        stages, expected = predictor.assess(crops)
         for j, face in enumerate(held.face[i : i + CHUNK, 0].numpy()):
             truth = normalise(held.normal[i + j].movedim(0, -1).float().numpy())[face]
             for t, of_stage in enumerate(errors):

@@ -1,5 +1,8 @@
 """(c) Portraits: a page to look at, and how far the normals of a mirrored photograph are from mirrored normals."""
 
+import copy
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +39,20 @@ def flip_differences(predictor: CascadePredictor, faces: NDArray[np.uint8]) -> N
     return angle_deg(predictor.predict(faces), mirrored)[:, oval()].mean(1)
 
 
+def one_view(predictor: CascadePredictor) -> CascadePredictor:
+    """The same without the mean over a picture and its mirror image."""
+    alone = copy.deepcopy(predictor)
+    alone.network.config = replace(alone.network.config, symmetric=False)
+    return alone
+
+
 def page(predictor: CascadePredictor, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A row a face: crop, every stage, shading under two lights, the face relit, its expected error; uint8 RGB."""
     mask = oval()
     rows = []
     for crop in faces:
-        stages = predictor.predict_stages(crop[None])
+        stages, (error,) = predictor.assess(crop[None])
         last = stages[0, -1]
-        error = predictor.expected_error_deg(crop[None], stages)[0]
         colours = cv2.applyColorMap(np.uint8(np.clip(error / SHOWN_DEG, 0, 1) * 255), cv2.COLORMAP_VIRIDIS)
         relit = picture(Relightable.of(crop, last, mask, SOFT).under(NEW_LIGHT))
         rows.append(

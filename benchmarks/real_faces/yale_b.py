@@ -32,7 +32,6 @@ from casfne.corpora.yale_b import (
     POINTS,
     SATURATION,
     SHADOW,
-    WIDEST_DEG,
     Reference,
     clean,
     read_person,
@@ -51,7 +50,7 @@ from casfne.stereo.solvers.least_squares import trimmed
 PLAIN_RESIDUAL = 0.10  # RMS over albedo; the library's own is stricter
 FRONTAL_DEG = 30  # the main figures are of inputs lit from within this of the camera axis
 WIDE_DEG = 60
-BINS_DEG = (0, 15, 30, 45, 60, WIDEST_DEG)
+BINS_DEG = (0, 15, 30, 45, 60, 77, 180)  # the last: a lamp beside the face or behind it
 SHEET_LIGHTS_DEG = (0, 25, 50)  # from the camera axis
 SHEET_ZOOM = 2
 
@@ -94,7 +93,7 @@ class Person:
 
 @functools.cache
 def people() -> tuple[Person, ...]:
-    """Both people, with their sound images lit from within 77 degrees. InputError where the captures are missing."""
+    """Both people, with their sound images under one light each. InputError where the captures are missing."""
     if not YALE_B.is_dir():
         raise InputError(f"{YALE_B}: no such folder, expected yaleB01 and yaleB02 of the Extended Yale Face Database B")
     return tuple(_person(name) for name in POINTS)
@@ -102,7 +101,7 @@ def people() -> tuple[Person, ...]:
 
 def _person(name: str) -> Person:
     """One person's inputs and references."""
-    read = read_person(YALE_B / name)
+    read = read_person(YALE_B / name, widest_deg=180)
     plain, strict = plain_reference(read.capture, read.face), strict_reference(read.capture, read.face)
     return Person(name, read.images, angle_deg(read.lights, [0, 0, 1]), read.crop, plain, strict)
 
@@ -187,9 +186,9 @@ def expectations(predictor: CascadePredictor) -> Faces:
     maps = []
     for person in people():
         crops = np.stack([person.crop.apply(image) for image in person.images])
-        stages = predictor.predict_stages(crops)
+        stages, each = predictor.assess(crops)
         mask, truth = person.plain.mask, person.plain.normals
-        for normals, expected in zip(stages[:, -1], predictor.expected_error_deg(crops, stages), strict=True):
+        for normals, expected in zip(stages[:, -1], each, strict=True):
             maps.append((person.back(expected)[mask], masked_errors(person.at_source(normals), truth, mask)))
     return Faces.of(maps)
 

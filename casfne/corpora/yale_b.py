@@ -67,17 +67,20 @@ class Person:
     face: NDArray[np.bool_]
 
 
-def read_person(folder: Path) -> Person:
-    """One person's pictures. InputError: none under a light, or pictures of another size than 168x192."""
+def read_person(folder: Path, widest_deg: float = WIDEST_DEG) -> Person:
+    """One person's pictures; inputs are those lit from within ``widest_deg`` of the camera's axis.
+
+    InputError: none under a light, or pictures of another size than 168x192.
+    """
     capture = read_yale_b(folder)
     height, width = capture.images.shape[1:3]
     if (width, height) != (WIDTH, HEIGHT):
         raise InputError(f"{folder}: pictures of {width}x{height}, expected the cropped ones, {WIDTH}x{HEIGHT}")
     paths = sorted(p for p in folder.glob("*.pgm") if "Ambient" not in p.stem)  # in the capture's order
     whole = np.array([path.stem not in DAMAGED for path in paths])
-    inputs = np.flatnonzero(whole & (angle_deg(capture.lights, [0, 0, 1]) < WIDEST_DEG))
+    inputs = np.flatnonzero(whole & (angle_deg(capture.lights, [0, 0, 1]) < widest_deg))
     if not inputs.size:
-        raise InputError(f"{folder}: no picture lit from within {WIDEST_DEG} degrees of the camera's axis")
+        raise InputError(f"{folder}: no picture lit from within {widest_deg} degrees of the camera's axis")
     points = np.array(POINTS.get(folder.name, np.mean(list(POINTS.values()), 0)))
     return Person(
         np.stack([read_image(paths[i]) for i in inputs]),

@@ -25,25 +25,22 @@ class Frugal:
         self.refinements, self.precision = predictor.refinements, predictor.precision
         self.limit = sys.maxsize
 
-    def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def assess(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See Predictor. What does not fit even alone raises what the device raised."""
-        done: list[NDArray[np.float32]] = []
+        done: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         first = 0
         while first < len(crops):
             part = crops[first : first + self.limit]
             try:
-                done.append(self.inner.predict_stages(part))
+                done.append(self.inner.assess(part))
                 first += len(part)
             except Exception as error:
                 if not out_of_memory(error) or len(part) == 1:
                     raise
                 self.limit = len(part) // 2
                 _forget()
-        return np.concatenate(done)
-
-    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See Predictor."""
-        return self.inner.expected_error_deg(crops, stages)
+        stages, expected = map(np.concatenate, zip(*done, strict=True))
+        return stages, expected
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -66,7 +63,7 @@ def choose(predictor: Any) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device)
         try:
-            predictor.predict_stages(np.zeros((batch, images.SIZE, images.SIZE, 3), np.uint8))
+            predictor.assess(np.zeros((batch, images.SIZE, images.SIZE, 3), np.uint8))
         except Exception as error:
             if not out_of_memory(error) or batch == 1:
                 raise

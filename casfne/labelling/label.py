@@ -57,12 +57,9 @@ class Predictor(Protocol):
     refinements: int
     precision: str
 
-    def predict_stages(self, crops: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """RGB crops uint8 [N, 256, 256, 3] to the normals of every stage, float32 [N, T+1, 256, 256, 3]."""
-
-    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """The error to expect of the last stage, degrees [N, 256, 256], of `predict_stages`'s argument and result;
-        NaN: unknown."""
+    def assess(self, crops: NDArray[np.uint8], /) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """RGB crops uint8 [N, 256, 256, 3] to the normals of every stage, float32 [N, T+1, 256, 256, 3], and the error
+        to expect of the last, degrees [N, 256, 256]; NaN: unknown."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +188,8 @@ def predict(found: Sequence[Face], predictor: Predictor, batch: int, options: Op
 def _attempt(group: Sequence[Face], predictor: Predictor, options: Options) -> list[Labelled]:
     start = time.perf_counter()
     try:
-        stages = predictor.predict_stages(np.stack([f.pixels for f in group if f.pixels is not None]))
-        measured = [_measure(face, s, predictor, options) for face, s in zip(group, stages, strict=True)]
+        assessed = predictor.assess(np.stack([f.pixels for f in group if f.pixels is not None]))
+        measured = [_measure(face, s, e, options) for face, s, e in zip(group, *assessed, strict=True)]
     except Exception as error:
         if len(group) > 1:
             return [labelled for face in group for labelled in _attempt([face], predictor, options)]
@@ -202,8 +199,10 @@ def _attempt(group: Sequence[Face], predictor: Predictor, options: Options) -> l
     return [replace(m, face=replace(m.face, seconds=m.face.seconds + share)) for m in measured]
 
 
-def _measure(face: Face, stages: NDArray[np.float32], predictor: Predictor, options: Options = DEFAULT) -> Labelled:
-    """One face's stages [T+1, 256, 256, 3] as its entry."""
+def _measure(
+    face: Face, stages: NDArray[np.float32], expected_deg: NDArray[np.float32], options: Options = DEFAULT
+) -> Labelled:
+    """One face's stages [T+1, 256, 256, 3] and expected error [256, 256] as its entry."""
     assert face.crop and face.size and face.pixels is not None  # every face that is "ok" has them
     if not np.isfinite(stages).all():
         raise ValueError("the model gave normals that are not finite")
@@ -212,14 +211,14 @@ def _measure(face: Face, stages: NDArray[np.float32], predictor: Predictor, opti
         face,
         encode_png8(last, mask) if options.encoding == "png8" else octahedral.codes_of(last, mask),
         mask,
-        _numbers(face, stages, mask, predictor),
+        _numbers(face, stages, mask, expected_deg),
         tuple(encode_png8(stage, mask) for stage in stages) if options.stages else None,
         _relit(last, mask) if options.relit else None,
     )
 
 
 def _numbers(
-    face: Face, stages: NDArray[np.float32], mask: NDArray[np.bool_], predictor: Predictor
+    face: Face, stages: NDArray[np.float32], mask: NDArray[np.bool_], expected_deg: NDArray[np.float32]
 ) -> dict[str, float | bool]:
     assert face.crop and face.pixels is not None
     last, pixels = stages[-1], face.pixels
@@ -231,7 +230,7 @@ def _numbers(
         "facing_away": quality.facing_away(last, mask),
         "sharpness": quality.sharpness(pixels),
         "exposure": quality.exposure(pixels, mask),
-        "confidence_deg": quality.mean(predictor.expected_error_deg(pixels[None], stages[None])[0][mask]),
+        "confidence_deg": quality.mean(expected_deg[mask]),
         "clipped": quality.clipped(pixels, mask),
         "dark": quality.dark(pixels, mask),
         "imbalance": quality.imbalance(pixels, mask),

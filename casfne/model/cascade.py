@@ -69,22 +69,28 @@ class Cascade(nn.Module):
 
     def forward(self, image: Tensor, refinements: int | None = None) -> list[Tensor]:
         """All stages, t = 0 first. ``refinements`` overrides the configured T for this call."""
+        return self.with_summary(image, refinements)[0]
+
+    def with_summary(self, image: Tensor, refinements: int | None = None) -> tuple[list[Tensor], Tensor]:
+        """`forward`'s stages, and what E_f sees in the whole picture, float32 [B, C]: the means of its two coarsest
+        features, one after the other."""
         if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % 32 or image.shape[3] % 32:
             raise ValueError(f"expected [B, 3, H, W] with H and W multiples of 32, got {tuple(image.shape)}")
         steps = self.config.refinements if refinements is None else refinements
         if not self.config.symmetric or self.training:
             return self._stages(image, steps)
-        both = self._stages(torch.cat([image, image.flip(-1)]), steps)
-        return [_mean_of_views(normals, image.shape[0]) for normals in both]
+        both, summary = self._stages(torch.cat([image, image.flip(-1)]), steps)
+        count = image.shape[0]
+        return [_mean_of_views(normals, count) for normals in both], (summary[:count] + summary[count:]) / 2
 
-    def _stages(self, image: Tensor, steps: int) -> list[Tensor]:
+    def _stages(self, image: Tensor, steps: int) -> tuple[list[Tensor], Tensor]:
         structure = self.structure((image - self.mean) / self.std)
         stages = [to_normals(self.initial(structure))]
         shared = self.refinement.share(structure) if steps else []
         for _ in range(steps):
             raw = self.refinement(shared, self.normal_encoder(stages[-1]))
             stages.append(to_normals(raw, stages[-1] if self.config.residual else None))
-        return stages
+        return stages, torch.cat([feature.float().mean((2, 3)) for feature in structure[-2:]], 1)
 
 
 def _mean_of_views(normals: Tensor, count: int) -> Tensor:

@@ -1,11 +1,14 @@
 """How far off the normals are to be expected, in degrees, for each pixel: from the picture and the stages alone.
 
-A generalised linear model: the logarithm of the expected error is a weighted sum of `evidence`, fitted on people that
-the cascade has not seen (`casfne.training.calibrate`). It costs a hundredth of the cascade's time.
+A generalised linear model: the logarithm of the expected error is a weighted sum of a pixel's `evidence` and of what
+E_f sees in the whole picture (`Cascade.with_summary`), fitted on people that the cascade has not seen
+(`casfne.training.calibrate`). It costs a hundredth of the cascade's time.
 """
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +36,7 @@ EVIDENCE = (
 )
 _AROUND = ("last move", "whole move", "relief", "brightness", "contrast")
 LEAST_DEG, MOST_DEG = 0.5, 180.0  # what is expected stays within
+_PRIOR = 1e-4, 60.0  # of a pixel's weights, a share of the loss; of a picture's, in pictures that say they are zero
 
 
 def evidence(images: Tensor, stages: Tensor) -> Tensor:
@@ -62,42 +66,94 @@ def evidence(images: Tensor, stages: Tensor) -> Tensor:
     return torch.cat([found[name] for name in EVIDENCE], 1)
 
 
-def expected_error_deg(images: Tensor, stages: Tensor, weights: Mapping[str, float]) -> Tensor:
-    """Expected angular error in degrees, float32 [B, S, S], of arguments as of `evidence` and its
+def names(channels: int) -> list[str]:
+    """Of all weights: the evidence, then a summary's numbers [C]."""
+    return [*EVIDENCE, *(f"structure {i}" for i in range(channels))]
+
+
+def expected_error_deg(images: Tensor, stages: Tensor, summary: Tensor, weights: Mapping[str, float]) -> Tensor:
+    """Expected angular error in degrees, float32 [B, S, S], of arguments as of `evidence`, a summary [B, C] and
     ``weights`` by name; 0 where one is not named."""
-    vector = torch.tensor([weights.get(name, 0.0) for name in EVIDENCE], device=images.device)
-    score = torch.einsum("bkhw,k->bhw", evidence(images, stages), vector)
+    vector = torch.tensor([weights.get(name, 0.0) for name in names(summary.shape[1])], device=images.device)
+    of_pixels, of_pictures = vector.split([len(EVIDENCE), summary.shape[1]])
+    score = torch.einsum("bkhw,k->bhw", evidence(images, stages), of_pixels) + (summary @ of_pictures)[:, None, None]
     cells = score.exp().clamp(LEAST_DEG, MOST_DEG)[:, None]
     return F.interpolate(cells, scale_factor=CELL, mode="bilinear", align_corners=False)[:, 0]
 
 
-def fit(found: Tensor, errors_deg: Tensor, counts: Tensor) -> dict[str, float]:
-    """The weights, by name, that make errors likeliest: of ``found`` [N, K], ``errors_deg`` [N], and how much each of
-    them counts [N].
+@dataclass(frozen=True)
+class Cells:
+    """What to fit on: of N cells evidence [N, K], error in degrees [N] and the number of their picture [N]; of M
+    pictures summaries [M, C]."""
+
+    found: Tensor
+    errors_deg: Tensor
+    picture: Tensor
+    summaries: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence["Cells"]) -> "Cells":
+        """Those of several pictures or groups of them."""
+        starts = itertools.accumulate((len(part.summaries) for part in parts), initial=0)
+        return cls(
+            torch.cat([part.found for part in parts]),
+            torch.cat([part.errors_deg for part in parts]),
+            torch.cat([part.picture + start for part, start in zip(parts, starts, strict=False)]),
+            torch.cat([part.summaries for part in parts]),
+        )
+
+
+def fit(cells: Cells) -> dict[str, float]:
+    """The weights, by name, that make errors likeliest, the cells of a picture together counting as much as another's.
 
     Errors are taken as gamma distributed: one that is twice as large as expected weighs the same at any size.
     """
-    kept = errors_deg.clamp_min(LEAST_DEG).double()
-    centre, scale = found.double().mean(0), found.double().std(0, correction=0)
-    fixed = scale < 1e-6  # the constant, and what does not vary here
-    centre, scale = centre.masked_fill(fixed, 0), scale.masked_fill(fixed, 1)
-    x, share = (found.double() - centre) / scale, counts.double() / counts.sum()
-    weights = torch.zeros(found.shape[1], dtype=torch.float64)
-    weights[0] = math.log(float((share * kept).sum()))
+    found, summaries = _Standard.of(cells.found), _Standard.of(cells.summaries)
+    errors, (many, channels) = cells.errors_deg.clamp_min(LEAST_DEG).double(), cells.summaries.shape
+    share = (1 / torch.bincount(cells.picture, minlength=many).double())[cells.picture]
+    share /= share.sum()
+    weights = torch.zeros(len(EVIDENCE) + channels, dtype=torch.float64)
+    weights[0] = math.log(float((share * errors).sum()))
     weights.requires_grad_(True)
     solver = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         solver.zero_grad()
-        score = x @ weights
-        value = (share * (score + kept * (-score).exp())).sum() + 1e-4 * weights[1:].square().sum()
+        of_pixels, of_pictures = weights.split([len(EVIDENCE), channels])
+        score = found.values @ of_pixels + (summaries.values @ of_pictures)[cells.picture]
+        prior = _PRIOR[0] * of_pixels[1:].square().sum() + _PRIOR[1] / many * of_pictures.square().sum() / 2
+        value = (share * (score + errors * (-score).exp())).sum() + prior
         value.backward()
         return value
 
     solver.step(loss)
-    final = (weights.detach() / scale).masked_fill(fixed, 0)
-    final[0] = weights.detach()[0] - (final * centre).sum()
-    return {name: float(value) for name, value in zip(EVIDENCE, final, strict=True)}
+    of_pixels, of_pictures = weights.detach().split([len(EVIDENCE), channels])
+    (pixels, a), (pictures, b) = found.undone(of_pixels), summaries.undone(of_pictures)
+    pixels[0] = of_pixels[0] + a + b
+    return dict(zip(names(channels), [*pixels.tolist(), *pictures.tolist()], strict=True))
+
+
+@dataclass(frozen=True)
+class _Standard:
+    """``values`` [N, K] float64 of mean 0 and deviation 1; columns that do not vary as they were."""
+
+    values: Tensor
+    centre: Tensor
+    scale: Tensor
+    fixed: Tensor
+
+    @classmethod
+    def of(cls, columns: Tensor) -> "_Standard":
+        x = columns.double()
+        centre, scale = x.mean(0), x.std(0, correction=0)
+        fixed = scale < 1e-6
+        centre, scale = centre.masked_fill(fixed, 0), scale.masked_fill(fixed, 1)
+        return cls((x - centre) / scale, centre, scale, fixed)
+
+    def undone(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of the columns as they came, and what is to be added to the sum; nothing for those that are fixed."""
+        own = (weights / self.scale).masked_fill(self.fixed, 0)
+        return own, -(own * self.centre).sum()
 
 
 def angle_deg(a: Tensor, b: Tensor) -> Tensor:

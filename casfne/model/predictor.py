@@ -11,9 +11,9 @@ from torch import Tensor
 
 from casfne.errors import InputError
 from casfne.images import SIZE, Crop, centre_crop
+from casfne.model import confidence
 from casfne.model.cascade import Cascade
 from casfne.model.checkpoints import load_weights
-from casfne.model.confidence import EVIDENCE, expected_error_deg
 from casfne.model.devices import DTYPES, choose_device, choose_precision
 from casfne.model.fused import fuse
 from casfne.model.releases import weights_file
@@ -34,7 +34,8 @@ def load(
     """
     path = weights_file(name_or_path)
     network, about = load_weights(path)
-    if unknown := sorted(set(about.get("confidence") or {}) - set(EVIDENCE)):
+    known = confidence.names(sum(network.structure.channels[-2:]))
+    if unknown := sorted(set(about.get("confidence") or {}) - set(known)):
         raise InputError(f"{path}: confidence by {unknown[0]!r}, which this version does not know")
     chosen = choose_device(device)
     precision = choose_precision(precision, chosen)
@@ -56,7 +57,7 @@ class CascadePredictor:
         compiled: bool = False,
     ) -> None:
         self.network = fuse(network, DTYPES[precision]).to(device)
-        self._compute = torch.compile(self.network) if compiled else self.network
+        self._compute = torch.compile(self.network.with_summary) if compiled else self.network.with_summary
         self.name, self.sha256, self.about = name, sha256, about
         self.device, self.precision = device, precision
         self.refinements = network.config.refinements
@@ -86,30 +87,34 @@ class CascadePredictor:
         return [normalise(normal) for normal in pasted]
 
     def predict_stages(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """All stages, float32 [N, T + 1, 256, 256, 3], of uint8 [N, 256, 256, 3]; on a GPU computed in one go."""
+        """All stages' normals, float32 [N, T + 1, 256, 256, 3], of uint8 [N, 256, 256, 3]."""
+        return self.assess(crops)[0]
+
+    def assess(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """All stages' normals, float32 [N, T + 1, 256, 256, 3], of uint8 [N, 256, 256, 3], and the angular error to
+        expect of the last, in degrees, float32 [N, 256, 256]; on a GPU computed in one go.
+
+        The expectation was fitted at training on people that it had not seen (`casfne.model.confidence`); NaN where
+        the weights carry no fit.
+        """
         if crops.ndim != 4 or crops.shape[1:] != (SIZE, SIZE, 3) or crops.dtype != np.uint8:
             raise ValueError(f"expected uint8 [N, {SIZE}, {SIZE}, 3], got {crops.dtype} {crops.shape}")
         images = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2)
         chunk = CPU_CHUNK if self.device.type == "cpu" else max(len(images), 1)
         with torch.inference_mode():
-            return torch.cat([self._stages(part) for part in images.split(chunk)]).numpy()
+            parts = [self._assess(part) for part in images.split(chunk)]
+        stages, expected = (torch.cat(each).numpy() for each in zip(*parts, strict=True))
+        return stages, expected
 
-    def _stages(self, images: Tensor) -> Tensor:
-        stages = self._compute(images.to(self.device).float() / 255)
-        return torch.stack(stages, 1).permute(0, 1, 3, 4, 2).cpu()  # [N, T + 1, 256, 256, 3]
-
-    def expected_error_deg(self, crops: NDArray[np.uint8], stages: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Expected angular error of the last stage in degrees, float32 [N, 256, 256], of `predict_stages`'s argument
-        and result.
-
-        Fitted at training on people it had not seen (`casfne.model.confidence`); NaN where the weights carry no fit.
-        """
-        weights = self.about.get("confidence")
-        if not weights:
-            return np.full(crops.shape[:3], np.nan, np.float32)
-        images = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).float() / 255
-        with torch.inference_mode():
-            return expected_error_deg(images, torch.from_numpy(stages).permute(0, 1, 4, 2, 3), weights).numpy()
+    def _assess(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        pictures = images.to(self.device).float() / 255
+        each, summary = self._compute(pictures)
+        stages = torch.stack(each, 1)
+        if weights := self.about.get("confidence"):
+            expected = confidence.expected_error_deg(pictures, stages, summary, weights)
+        else:
+            expected = torch.full_like(stages[:, 0, 0], torch.nan)
+        return stages.permute(0, 1, 3, 4, 2).cpu(), expected.cpu()
 
 
 def as_crops(images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from casfne.provenance import file_sha256
 
 FOLDER = Path(__file__).resolve().parents[2] / "weights"  # of the checkout
 # SHA-256 of the folder's <name>.safetensors
-RELEASES = {"release": "3f6c943854243d77f831bdedbd68912d9edc97b0e801fde756be3655023c3ac9"}
+RELEASES = {"release": "99b6304f3ef6c073c321fef5339a7f587c93b61fa2042ff645689ada55e200bf"}
 
 
 def weights_file(name_or_path: str | Path) -> Path:

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from casfne.model import confidence
 from casfne.model.cascade import Cascade
+from casfne.model.confidence import Cells
 from casfne.training.dataset import Batch, Request, Source, unpack
 
 if TYPE_CHECKING:
@@ -26,21 +26,23 @@ def calibration_people(rows: "pd.DataFrame") -> "tuple[pd.DataFrame, pd.DataFram
 
 def fit_confidence(network: Cascade, source: Source, size: int) -> dict[str, float] | None:
     """Weights of `casfne.model.confidence`, fitted over the masked pixels of the images of ``source`` (``size``: of
-    those that are made when asked for); None where it has none. All images count alike."""
+    those that are made when asked for); None where it has none. All images count alike; each takes some 1.5 MB."""
     if not len(source):
         return None
     parts = [_cells(network, source.__getitems__([Request(i, 0, size)])) for i in range(len(source))]
-    return confidence.fit(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    return confidence.fit(Cells.join(parts))
 
 
-def _cells(network: Cascade, stored: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Evidence [N, K], mean error in degrees [N] and weight [N] of the cells of one image that lie in its mask."""
+def _cells(network: Cascade, stored: Batch) -> Cells:
+    """Those of one image that lie in its mask."""
     device = next(network.parameters()).device
     batch = unpack(stored, device)
     with torch.inference_mode():
-        stages = torch.stack(network(batch["image"]), 1)
+        each, summary = network.with_summary(batch["image"])
+        stages = torch.stack(each, 1)
         found = confidence.evidence(batch["image"], stages)
     errors = confidence.angle_deg(stages[:, -1], batch["normal"])
     inside = F.avg_pool2d(batch["mask"], confidence.CELL)[0, 0] == 1
     cells = F.avg_pool2d(errors, confidence.CELL)[0, 0][inside].cpu()
-    return found[0].movedim(0, -1)[inside].cpu(), cells, torch.full_like(cells, 1 / max(len(cells), 1))
+    picture = torch.zeros(len(cells), dtype=torch.int64)
+    return Cells(found[0].movedim(0, -1)[inside].cpu(), cells, picture, summary.cpu())
