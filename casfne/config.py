@@ -138,6 +138,7 @@ class Train:
     weight_rec: float
     weight_tv: float
     weight_adv: float
+    reconstruction: str
     rec_pixels: str
     trust_weighting: bool
     variation: str
@@ -156,6 +157,7 @@ class Train:
         if self.refinements < 0:
             raise InputError(f"train.refinements: {self.refinements}, expected 0 or more")
         choices = {
+            "reconstruction": ("cosine", "chord"),
             "rec_pixels": ("mask", "all"),
             "variation": ("isotropic", "anisotropic"),
             "precision": ("auto", "fp32", "bf16"),  # fp16 would want its loss scaled

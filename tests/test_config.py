@@ -94,6 +94,7 @@ def test_impossible_values_are_named(tmp_path):
 @pytest.mark.parametrize(
     "key, value, message",
     [
+        ("reconstruction", "l1", r"train\.reconstruction: 'l1', expected cosine or chord"),
         ("rec_pixels", "face", r"train\.rec_pixels: 'face', expected mask or all"),
         ("variation", "tv", r"train\.variation: 'tv', expected isotropic or anisotropic"),
         ("precision", "fp16", r"train\.precision: 'fp16', expected auto or fp32 or bf16"),

@@ -33,8 +33,10 @@ from casfne.training.dataset import Order, Request, Samples, unpack
 from casfne.training.job import Job, run
 from casfne.training.loop import as_numbers, pixel_weights, prepare, rate_at, start, take_step, train
 from casfne.training.losses import (
+    RECONSTRUCTION,
     adversarial_loss,
     anisotropic_variation,
+    chord_loss,
     cosine_loss,
     discriminator_loss,
     isotropic_variation,
@@ -55,20 +57,40 @@ def test_cosine_loss_closed_form():
     assert cosine_loss([constant([0, 0.6, 0.8])], truth, weight) == pytest.approx(0.2)
 
 
-def test_cosine_loss_sees_the_mask_alone():
+@pytest.mark.parametrize("angle_deg", [5.0, 30, 90, 180])
+def test_chord_loss_is_about_the_angle(angle_deg):
+    turned = constant([0, np.sin(np.radians(angle_deg)), np.cos(np.radians(angle_deg))])
+    truth, weight = constant([0, 0, 1]), torch.ones(1, 1, 4, 4)
+    assert chord_loss([truth], truth, weight) == 0
+    chord = 2 * np.sin(np.radians(angle_deg) / 2)
+    assert chord_loss([turned, truth], truth, weight) == pytest.approx(chord, abs=np.radians(0.6))
+
+
+def test_a_cosine_aims_at_the_mean_a_chord_at_the_median():
+    weight, angles = torch.ones(1, 1, 1, 3), np.radians([0, 0, 30])  # of what three pixels that look alike show
+    truth = torch.tensor(np.stack([np.sin(angles), 0 * angles, np.cos(angles)]), dtype=torch.float32).view(1, 3, 1, 3)
+    tried = np.arange(31)
+    guesses = [constant([np.sin(np.radians(a)), 0, np.cos(np.radians(a))], 3)[..., :1, :] for a in tried]
+    at = {name: tried[np.argmin([loss([g], truth, weight) for g in guesses])] for name, loss in RECONSTRUCTION.items()}
+    assert at["cosine"] == 10 and at["chord"] < 1
+
+
+@pytest.mark.parametrize("loss", RECONSTRUCTION.values())
+def test_reconstruction_sees_the_mask_alone(loss):
     truth, weight = constant([0, 0, 1]), torch.zeros(1, 1, 4, 4)
     weight[..., 0] = 1
     wrong_outside = truth.clone()
     wrong_outside[..., 1:] *= -1
-    assert cosine_loss([wrong_outside], truth, weight) == pytest.approx(0)
-    assert cosine_loss([-truth], truth, torch.zeros(1, 1, 4, 4)) == 0
+    assert loss([wrong_outside], truth, weight) == pytest.approx(0)
+    assert loss([-truth], truth, torch.zeros(1, 1, 4, 4)) == 0
 
 
-def test_parts_of_a_batch_add_up_to_the_whole():
+@pytest.mark.parametrize("loss", RECONSTRUCTION.values())
+def test_parts_of_a_batch_add_up_to_the_whole(loss):
     truth, weight = constant([0, 0, 1], batch=2), torch.rand(2, 1, 4, 4)
     stages = [torch.nn.functional.normalize(torch.randn(2, 3, 4, 4), dim=1)]
-    parts = [cosine_loss([stages[0][i : i + 1]], truth[:1], weight[i : i + 1], weight.sum()) for i in range(2)]
-    assert sum(parts) == pytest.approx(float(cosine_loss(stages, truth, weight)), rel=1e-5)
+    parts = [loss([stages[0][i : i + 1]], truth[:1], weight[i : i + 1], weight.sum()) for i in range(2)]
+    assert sum(parts) == pytest.approx(float(loss(stages, truth, weight)), rel=1e-5)
 
 
 def test_pixels_count_as_the_settings_say():
@@ -116,8 +138,10 @@ def test_only_the_papers_variation_is_the_same_in_every_direction():
 def test_gradients_agree_with_finite_differences():
     torch.manual_seed(1)
     n, truth = (torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=grad) for grad in (True, False))
-    weight = torch.rand(2, 1, 4, 4).double()
-    for loss in (isotropic_variation, anisotropic_variation, lambda stages: cosine_loss(stages, truth, weight)):
+    weight, truth = torch.rand(2, 1, 4, 4).double(), torch.nn.functional.normalize(truth, dim=1)
+    to_truth = (lambda stages, loss=loss: loss(stages, truth, weight) for loss in RECONSTRUCTION.values())
+    n = torch.nn.functional.normalize(n, dim=1).detach().requires_grad_(True)
+    for loss in (isotropic_variation, anisotropic_variation, *to_truth):
         assert torch.autograd.gradcheck(lambda v, loss=loss: loss([v, v * 0.5]), n)
 
 

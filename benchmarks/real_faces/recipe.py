@@ -27,7 +27,7 @@ from casfne.model.timing import machine
 from casfne.training.augment import KINDS
 from casfne.training.loop import train
 
-SIZE, PORTRAITS, STEPS, BATCH, SEED = 64, 3008, 1000, 16, 11
+SIZE, PORTRAITS, STEPS, BATCH, SEED = 64, 768, 400, 16, 11
 BOTH = ("anny", str(FACEKIT))
 GEOMETRY = ("crop", "roll", "flip", "cut")
 WEAR, LIGHT = ("hair", "accessories"), ("shadows", "gloss", "surroundings")
@@ -35,6 +35,7 @@ WEAR, LIGHT = ("hair", "accessories"), ("shadows", "gloss", "surroundings")
 ROWS: dict[str, dict[str, Any]] = {
     "the release's": {},
     "the same, another seed": {"seed": 12},
+    "the same, a third seed": {"seed": 13},
     "augmentation: none": {"augment": ()},
     "augmentation: of geometry alone (crop, roll, flip, cut)": {"augment": GEOMETRY},
     "augmentation: of colours and pixels alone": {"augment": tuple(kind for kind in KINDS if kind not in GEOMETRY)},
@@ -46,6 +47,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "studio: no relief of the skin": {"without": ("relief",)},
     "studio: no expressions": {"without": ("expression",)},
     "studio: an ideal lens and sensor": {"without": ("lens",)},
+    "loss: chords in place of cosines": {"reconstruction": "chord"},
     "loss: with the discriminator (1e-4)": {"weight_adv": 1e-4},
     "loss: no total variation": {"weight_tv": 0.0},
     "refinements: 0": {"refinements": 0},

@@ -22,7 +22,7 @@ from casfne.model.discriminator import Discriminator
 from casfne.model.releases import RELEASES
 from casfne.training.augment import augment, resize_batch
 from casfne.training.dataset import Batch, Order, Source, loader, unpack
-from casfne.training.losses import TOTAL_VARIATION, adversarial_loss, cosine_loss, discriminator_loss
+from casfne.training.losses import RECONSTRUCTION, TOTAL_VARIATION, adversarial_loss, discriminator_loss
 from casfne.training.parallel import average_gradients, mean_over_processes, rank_and_world, share_batch_norms
 
 Report = Callable[[int, dict[str, float]], None]
@@ -213,7 +213,10 @@ def take_step(state: State, forward: Forward, batch: Batch, config: Train) -> di
     truth = batch["normal"] * batch["mask"]
     stages = forward(batch["image"])
     total = mean_over_processes(weight.sum())
-    losses = {"rec": cosine_loss(stages, truth, weight, total), "tv": TOTAL_VARIATION[config.variation](stages)}
+    losses = {
+        "rec": RECONSTRUCTION[config.reconstruction](stages, truth, weight, total),
+        "tv": TOTAL_VARIATION[config.variation](stages),
+    }
     if config.weight_adv > 0:
         # truth is zero off the mask: predictions there would give themselves away
         faces = [n * batch["mask"] for n in stages]
