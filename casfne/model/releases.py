@@ -7,7 +7,7 @@ from casfne.provenance import file_sha256
 
 FOLDER = Path(__file__).resolve().parents[2] / "weights"  # of the checkout
 # SHA-256 of the folder's <name>.safetensors
-RELEASES = {"release": "99b6304f3ef6c073c321fef5339a7f587c93b61fa2042ff645689ada55e200bf"}
+RELEASES = {"release": "055dcd73bc6f347dda00d59cb1928f26792ba11736d0f2ff6dce1407cc1aef39"}
 
 
 def weights_file(name_or_path: str | Path) -> Path:
