@@ -163,8 +163,16 @@ def record(given: argparse.Namespace, minutes: list[float], own: float, real: di
     cells = [recipe, names, str(given.size), *budget, *(f"{error:.2f}" for error in errors), machine()]
     row = f"| {' | '.join(cells)} |"
     print(json.dumps(real, indent=1), HEAD.splitlines()[-2], row, sep="\n")
-    text = TABLE.read_text() if TABLE.is_file() else HEAD
-    write_text(TABLE, text + row + "\n")
+    if not TABLE.is_file():
+        write_text(TABLE, HEAD)
+    add_row(TABLE, row)
+
+
+def add_row(table: Path, row: str) -> None:
+    """Put ``row`` behind the last one of the Markdown table in the file ``table``, before what is written below."""
+    lines = table.read_text().splitlines()
+    last = max(i for i, line in enumerate(lines) if line.startswith("| "))
+    write_text(table, "\n".join([*lines[: last + 1], row, *lines[last + 1 :]]) + "\n")
 
 
 def predicted(network: Cascade, size: int, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -16,14 +16,14 @@ import torch
 
 from benchmarks import FACEKIT
 from benchmarks.real_faces import yale_b
-from benchmarks.real_faces.probe import HELD, HELD_SEED, Stored, held_out_error, predicted, write_chunks
+from benchmarks.real_faces.probe import HELD, HELD_SEED, Stored, add_row, held_out_error, predicted, write_chunks
 from casfne import config
 from casfne.capture.optics.framing import training_crop
 from casfne.capture.parallel import Order, usable_cores
 from casfne.capture.portraits import Setting
 from casfne.errors import InputError, guard
-from casfne.files import write_text
 from casfne.model.timing import machine
+from casfne.provenance import fingerprint
 from casfne.training.augment import KINDS
 from casfne.training.loop import train
 
@@ -42,12 +42,16 @@ ROWS: dict[str, dict[str, Any]] = {
     "augmentation: all but cut": {"augment": tuple(kind for kind in KINDS if kind != "cut")},
     "heads: anny alone": {"heads": ("anny",)},
     "heads: facekit alone": {"heads": (str(FACEKIT),)},
+    "the same heads, another seed": {"heads": (str(FACEKIT),), "seed": 12},
+    "the same heads, a third seed": {"heads": (str(FACEKIT),), "seed": 13},
     "studio: no hair, glasses, hats, hands": {"without": WEAR},
     "studio: no cast shadows, gloss, surroundings": {"without": LIGHT},
     "studio: no relief of the skin": {"without": ("relief",)},
     "studio: no expressions": {"without": ("expression",)},
     "studio: an ideal lens and sensor": {"without": ("lens",)},
     "loss: chords in place of cosines": {"reconstruction": "chord"},
+    "the same chords, another seed": {"reconstruction": "chord", "seed": 12},
+    "the same chords, a third seed": {"reconstruction": "chord", "seed": 13},
     "loss: with the discriminator (1e-4)": {"weight_adv": 1e-4},
     "loss: no total variation": {"weight_tv": 0.0},
     "refinements: 0": {"refinements": 0},
@@ -79,16 +83,18 @@ def order(changes: dict[str, Any], seed: int, count: int) -> Order:
 
 
 def folder(out: Path, name: str) -> Path:
-    """Where a row's portraits are; rows that change none share theirs."""
-    return out / ("seen" if not {"heads", "without"} & ROWS[name].keys() else str(list(ROWS).index(name)))
+    """Where a row's portraits are; rows of the same ones share them."""
+    return out / fingerprint({key: ROWS[name].get(key) for key in ("heads", "without")})[:12]
 
 
 def row(out: Path, name: str) -> str:
     """Train a row on this process's core; its line of the table."""
     torch.set_num_threads(1)
-    source = Stored(folder(out, name), PORTRAITS)
-    checkpoint = out / f"{list(ROWS).index(name)}.pt"
-    network = train(settings(ROWS[name]), source, checkpoint, f"{name} {ROWS[name]}", lambda *_: None).network
+    source_folder = folder(out, name)
+    source = Stored(source_folder, PORTRAITS)
+    chosen = settings(ROWS[name])
+    made_by = fingerprint([source_folder.name, PORTRAITS, dataclasses.asdict(chosen)])
+    network = train(chosen, source, out / f"{made_by[:12]}.pt", made_by, lambda *_: None).network
     stages = [functools.partial(predicted, network, SIZE)]
     own = held_out_error(stages[0], Stored(out / "held", HELD))
     real = yale_b.evaluate(stages[0])
@@ -115,7 +121,7 @@ def main() -> None:
     with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as pool:
         for line in pool.map(functools.partial(row, given.out), names):
             print(line, flush=True)
-            write_text(TABLE, TABLE.read_text() + line + "\n")
+            add_row(TABLE, line)
     print(machine())
 
 
