@@ -47,10 +47,12 @@ class Labels:
 
     @property
     def paths(self) -> list[str]:
+        """Of the shards, in order, as the file system knows them."""
         return [shard.path for shard in self.shards]
 
     @property
     def index(self) -> str:
+        """Where the index lies, or would."""
         return posixpath.join(self.base, INDEX)
 
     @cached_property
@@ -73,6 +75,10 @@ def _prefix(base: str) -> str:
 
 
 def find(path: Path | str) -> Labels:
+    """The labels of a folder, of one corpus in it or of one shard, local or in a store; none is no error.
+
+    InputError: it cannot be read.
+    """
     filesystem, base = open_filesystem(str(path))
     try:
         here = filesystem.get_file_info(base)

@@ -17,7 +17,8 @@ from casfne.errors import InputError
 from casfne.images import Crop, read_image
 from casfne.normals import angle_deg, sphere
 from casfne.training import augment as augmentation
-from casfne.training.augment import KINDS, Pose, augment, check_kinds, draw, pose, resize_batch
+from casfne.training.augment import KINDS, Pose, augment, check_kinds, pose, resize_batch
+from casfne.training.draws import draw
 
 SIZE = 256
 TRUTH = ("normal", "mask", "trust")

@@ -102,7 +102,7 @@ def test_few_pictures_say_little_of_what_they_are_like():
         found[:, 0] = 1
         return confidence.fit(cells(found, 5 * (0.3 * summaries[:, 0]).exp(), None, summaries))["structure 0"]
 
-    assert 0 < weight(8) < 0.1 < 0.25 < weight(2000) < 0.31
+    assert 0 < weight(8) < 0.02 < 0.27 < weight(10_000) < 0.31
 
 
 def test_joined_cells_keep_their_pictures():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.real_faces import held_out, portraits, yale_b
+from benchmarks.real_faces.confidence import Faces
 from casfne.errors import guard
 from casfne.images import write_image
 from casfne.model.predictor import CascadePredictor, load
@@ -36,10 +37,11 @@ def main() -> None:
     print("\n(b) Yale B, mean error in degrees by the light's angle off the camera axis\n")
     _yale_b(predictor)
     real = yale_b.expectations(predictor)
-    for name, faces in (("(a)", held), ("(b), every light", real)):
-        print(f"\nconfidence on {name}: fifths of the faces, from the most confident; ratio {faces.ratio:.2f}")
-        print(f"(sorted by their true errors: {faces.bound:.2f})\n")
-        _pairs(faces.fifths())
+    told = {"(a)": held, "(b), every light": real, "(a) and (b) together": Faces.join([held, real])}
+    for name, group in told.items():
+        print(f"\nconfidence on {name}: fifths of the faces, from the most confident; ratio {group.ratio:.3f}")
+        print(f"(sorted by their true errors: {group.bound:.3f})\n")
+        _pairs(group.fifths())
     print("\ncalibration on (a): tenths of the pixels\n")
     _pairs(held.tenths())
     named = portraits.crops()

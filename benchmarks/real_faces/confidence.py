@@ -1,7 +1,7 @@
 """Whether weights know where they are wrong: expected against actual errors, in degrees."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,12 @@ class Faces:
         means = np.array([[expected.mean(), actual.mean()] for expected, actual in maps], np.float64)
         kept = [np.concatenate([pair[i][::8] for pair in maps]) for i in (0, 1)]
         return cls(means[:, 0], means[:, 1], *kept)
+
+    @classmethod
+    def join(cls, parts: "Sequence[Faces]") -> "Faces":
+        """The faces of all parts."""
+        columns = [[getattr(part, field.name) for part in parts] for field in fields(cls)]
+        return cls(*(np.concatenate(column) for column in columns))
 
     def fifths(self) -> NDArray[np.float64]:
         """[5, 2]: mean expected and actual error of the faces, from the most confident fifth to the least."""

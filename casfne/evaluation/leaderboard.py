@@ -164,11 +164,13 @@ def cells_of(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown_table(cells: pd.DataFrame) -> list[str]:
+    """Lines of a Markdown table: the heads, then a row each; columns but the first lean right."""
     head, *body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in _lines(cells)]
     return [head, "| --- " + "| ---: " * (cells.shape[1] - 1) + "|", *body]
 
 
 def tabular(cells: pd.DataFrame) -> str:
+    """The same as LaTeX, with the rules of booktabs."""
     ends = ["\\toprule", "\\midrule", "\\bottomrule"]
     head, *body = [" & ".join(map(_tex, line)) + " \\\\" for line in _lines(cells)]
     columns = "l" + "r" * (cells.shape[1] - 1)

@@ -7,7 +7,7 @@ from casfne.provenance import file_sha256
 
 FOLDER = Path(__file__).resolve().parents[2] / "weights"  # of the checkout
 # SHA-256 of the folder's <name>.safetensors
-RELEASES = {"release": "055dcd73bc6f347dda00d59cb1928f26792ba11736d0f2ff6dce1407cc1aef39"}
+RELEASES = {"release": "058728e07819363126a852571a52ef72f893c1497f3b9ad75f5cc563aa4d8402"}
 
 
 def weights_file(name_or_path: str | Path) -> Path:

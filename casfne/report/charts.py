@@ -64,14 +64,17 @@ class _Frame:
         self.across, self.up = across, up
 
     def x(self, value: float) -> float:
+        """Pixels from the left."""
         share = (value - self.across[0]) / (self.across[-1] - self.across[0])
         return _LEFT + share * (WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
+        """Pixels from the top."""
         share = (value - self.up[0]) / (self.up[-1] - self.up[0])
         return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
 
     def svg(self, body: list[str], x: str, y: str, names: list[str]) -> str:
+        """The figure: grid, ticks and names of the axes around ``body``, and a key of ``names``."""
         floor = HEIGHT - _BOTTOM
         grid = [f'<path class="grid" d="M{_LEFT} {self.y(v):.1f}H{WIDTH - _RIGHT}"/>' for v in self.up]
         texts = [_text(_LEFT - 8, self.y(v) + 4, f"{v:g}", "end") for v in self.up]

@@ -21,6 +21,7 @@ _ROW_GROUP = 2 * 2**30  # bytes of one row group of a Parquet file
 
 
 def bounded(path: str, size: int, limit: int) -> None:
+    """InputError where a file of ``size`` bytes is larger than ``limit``."""
     if size > limit:
         raise InputError(f"{path}: {size:,} bytes, more than {limit:,}")
 

@@ -1,14 +1,13 @@
 """What may happen to a photograph of a face: batched augmentation, wherever the batch lies.
 
-Torch alone: a bare machine with a GPU augments as this one does. A sample draws one row of uniform numbers from its
-own seed, and each kind reads its own columns of it: switching a kind off leaves what the others draw as it was.
+Torch alone: a bare machine with a GPU augments as this one does. Here is what moves or hides the truth, or ends it;
+`camera` has what changes pixels alone, and `draws` the numbers that both read.
 Frame as everywhere (x right, y up, z to the camera); row 0 is the top of the picture. Angles turn
 counter-clockwise as seen in the picture; lengths in the picture are shares of half its side, from its middle.
 """
 
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 from functools import partial
 from typing import NamedTuple
 
@@ -16,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from casfne.capture.optics.filters import gaussian, reduction
-from casfne.capture.optics.jpeg import jpeg, luminance
 from casfne.errors import InputError
+from casfne.training.camera import STEPS
+from casfne.training.draws import CELLS, TEXTURE, Draws, draw, on_touched
 
 Batch = dict[str, Tensor]
 
@@ -26,64 +25,13 @@ KINDS = ("crop", "roll", "flip", "colour", "tone", "grey", "noise", "blur", "jpe
 _GEOMETRIC = ("crop", "roll", "flip")
 _CHANNELS = {"image": 3, "normal": 3, "mask": 1, "trust": 1}
 
-# the share of samples that a kind touches; crop and roll touch all
-_SHARES = {"flip": 0.5, "occlude": 0.25, "blur": 0.4, "tone": 1, "colour": 1, "grey": 0.1, "noise": 0.5, "jpeg": 0.5}
-_SHARES |= {"cut": 0.4}
 _SCALE = (0.92, 1.25)  # a tight crop hides background, a loose one leaves the face fewer pixels
 _SHIFT = 0.16  # of half the side: 8 % of the side
 _ROLL_DEG, _MAX_ROLL_DEG = 10.0, 30.0  # standard deviation; beyond the largest, detectors straighten the face
 _OCCLUDER = (0.12, 0.5)  # half axes, of half the side: from a thumb to a raised arm
 _OCCLUDER_CENTRE = 0.8  # largest distance from the middle along each axis, of half the side
 _EDGE = (1.0, 4.0)  # pixels over which an occluder's edge fades across its narrow side: it is not in focus
-_CELLS = 4  # an occluder's texture is a grid of that many colours a side, interpolated
-_SIGMA = (0.3, 2.0)  # pixels: from a sharp lens to one out of focus
-_REDUCTION = (1.0, 3.0)  # times fewer pixels a side: a face of 85 pixels enlarged
-_STOPS = 0.6  # exposure, either way
-_DISPLAY_GAMMA = 2.2  # of sRGB, near enough: light times f is a value times f ** (1 / 2.2)
-_GAMMA = (0.7, 1.4)  # contrast curves of cameras and their users
-_GAINS = (0.85, 1.15)  # white balance, each channel
-_SATURATION = (0.5, 1.3)
-_READ_NOISE, _SHOT_NOISE = 0.02, 0.035  # largest standard deviation, of white: in the dark; of white light alone
-_QUALITY = (30, 95)  # what is found on the web
 _MARGIN = (0.4, 1.4)  # of half the side, from the middle to where the photograph ends; beyond 1 it does not
-
-_TEXTURE = tuple(f"texture_{i}" for i in range(3 * _CELLS**2))
-_COLUMNS = (
-    *("flip", "occlude", "blur", "tone", "colour", "grey", "noise", "jpeg"),
-    *("scale", "right", "up", "roll"),
-    *("place_x", "place_y", "axis_a", "axis_b", "turn", "shape", "edge", "contrast", *_TEXTURE),
-    *("lens", "sigma", "reduction", "stops", "gamma", "red", "green", "blue", "saturation"),
-    *("read", "shot", "quality"),
-    *("cut", "left_end", "right_end", "upper_end", "lower_end"),
-)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What samples drew: seeds int64 [B] on the CPU, and a table [B, columns] of uniform numbers in 0..1."""
-
-    seeds: Tensor
-    table: Tensor
-
-    def __getitem__(self, column: str) -> Tensor:
-        """One number a sample, [B, 1, 1, 1]."""
-        return self.table[:, _COLUMNS.index(column)].view(-1, 1, 1, 1)
-
-    def between(self, column: str, low: float, high: float) -> Tensor:
-        """Uniform in low..high, [B, 1, 1, 1]."""
-        return low + (high - low) * self[column]
-
-    def log_between(self, column: str, low: float, high: float) -> Tensor:
-        """Log-uniform in low..high, [B, 1, 1, 1]."""
-        return low * (high / low) ** self[column]
-
-    def touched(self, kind: str) -> Tensor:
-        """Which samples a kind touches, bool [B]."""
-        return self.table[:, _COLUMNS.index(kind)] < _SHARES[kind]
-
-    def of(self, index: Tensor, device: torch.device) -> "Draws":
-        """The draws of some samples (int64 [N] on the CPU), their table on ``device``."""
-        return Draws(self.seeds[index], self.table[index].to(device))
 
 
 class Pose(NamedTuple):
@@ -95,9 +43,6 @@ class Pose(NamedTuple):
     roll_deg: Tensor
     scale: Tensor
     shift: Tensor
-
-
-Step = Callable[[Tensor, Draws], Tensor]
 
 
 def check_kinds(kinds: Collection[str]) -> None:
@@ -139,17 +84,6 @@ def resize_batch(batch: Batch, size: int) -> Batch:
     return {**batch, **_whole(small)}
 
 
-def draw(seeds: Tensor) -> Draws:
-    """One row of uniform numbers for each seed, from a generator of its own; on the CPU, as its draws are the same
-    on every machine.
-    """
-    table = torch.empty(len(seeds), len(_COLUMNS))
-    generator = torch.Generator()
-    for row, seed in zip(table, seeds.tolist(), strict=True):
-        torch.rand(len(_COLUMNS), generator=generator.manual_seed(seed), out=row)
-    return Draws(seeds.cpu(), table)
-
-
 def _check(batch: Batch) -> None:
     count, size = batch["image"].shape[0], batch["image"].shape[-1]
     for name, channels in _CHANNELS.items():
@@ -164,21 +98,12 @@ def _augment(batch: Batch, draws: Draws, kinds: Collection[str]) -> Batch:
         done.update(_move(done, pose(draws, kinds)))
     if "occlude" in kinds:
         done.update(_occlude(done, draws))
-    for kind, step in _STEPS.items():
+    for kind, step in STEPS.items():
         if kind in kinds:
-            done["image"] = _on_touched(done["image"], draws, kind, step)
+            done["image"] = on_touched(done["image"], draws, kind, step)
     if "cut" in kinds:
         done.update(_cut(done, draws))
     return done
-
-
-def _on_touched(values: Tensor, draws: Draws, kind: str, step: Step) -> Tensor:
-    """``values`` [B, ...] after ``step`` on the samples that ``kind`` touches; the others exactly as they were."""
-    index = draws.touched(kind).nonzero()[:, 0]  # found on the CPU: a GPU need not be waited for
-    if len(index) == 0:
-        return values
-    there = index.to(values.device)
-    return values.index_copy(0, there, step(values.index_select(0, there), draws.of(index, values.device)))
 
 
 # --- geometry ---
@@ -243,14 +168,14 @@ def unit(vectors: Tensor) -> Tensor:
 def _occlude(batch: Batch, draws: Draws) -> Batch:
     """Something between face and camera; the truth under it is not what is seen, so it leaves mask and trust."""
     image = batch["image"]
-    cover = _on_touched(torch.zeros_like(batch["mask"]), draws, "occlude", lambda _, d: _opacity(d, image.shape[-1]))
+    cover = on_touched(torch.zeros_like(batch["mask"]), draws, "occlude", lambda _, d: _opacity(d, image.shape[-1]))
     truth = {name: batch[name] * (cover == 0) for name in ("normal", "mask", "trust")}
-    return {**truth, "image": _on_touched(image, draws, "occlude", _paint)}
+    return {**truth, "image": on_touched(image, draws, "occlude", _paint)}
 
 
 def _paint(image: Tensor, draws: Draws) -> Tensor:
     opacity = _opacity(draws, image.shape[-1])
-    cells = torch.cat([draws[c] for c in _TEXTURE], 1).view(-1, 3, _CELLS, _CELLS)
+    cells = torch.cat([draws[c] for c in TEXTURE], 1).view(-1, 3, CELLS, CELLS)
     contrast = draws["contrast"]
     colours = cells[..., :1, :1] * (1 - contrast) + cells * contrast
     texture = functional.interpolate(colours, image.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
@@ -276,9 +201,9 @@ def _opacity(draws: Draws, size: int) -> Tensor:
 def _cut(batch: Batch, draws: Draws) -> Batch:
     """A photograph that ends within the crop: its border goes on as in `casfne.images.Crop.apply`, the truth ends."""
     whole = torch.ones_like(batch["mask"])
-    inside = _on_touched(whole, draws, "cut", lambda _, d: _inside(d, whole.shape[-1]))
+    inside = on_touched(whole, draws, "cut", lambda _, d: _inside(d, whole.shape[-1]))
     truth = {name: batch[name] * inside for name in ("normal", "mask", "trust")}
-    return {**truth, "image": _on_touched(batch["image"], draws, "cut", _continued)}
+    return {**truth, "image": on_touched(batch["image"], draws, "cut", _continued)}
 
 
 def _continued(image: Tensor, draws: Draws) -> Tensor:
@@ -302,63 +227,3 @@ def _nearest(draws: Draws, size: int) -> tuple[Tensor, Tensor]:
     place, middle = torch.arange(size, device=draws.table.device), size // 2
     columns = torch.minimum(torch.maximum(place, middle - left), middle + right - 1)
     return columns, torch.minimum(torch.maximum(place[:, None], middle - upper), middle + lower - 1)
-
-
-# --- the camera ---
-
-
-def _blur(image: Tensor, draws: Draws) -> Tensor:
-    """Out of focus, or of fewer pixels and enlarged: either way each side is multiplied by a matrix."""
-    size = image.shape[-1]
-    lens = draws["lens"][:, 0] < 0.5
-    unfocused = gaussian(draws.between("sigma", *_SIGMA)[:, 0], size)
-    coarse = reduction(draws.between("reduction", *_REDUCTION)[:, 0], size)
-    matrix = torch.where(lens, unfocused, coarse)[:, None]
-    return (matrix @ image @ matrix.transpose(-1, -2)).clamp(0, 1)
-
-
-def _tone(image: Tensor, draws: Draws) -> Tensor:
-    """Exposure in stops of light, and a curve."""
-    gain = 2 ** (draws.between("stops", -_STOPS, _STOPS) / _DISPLAY_GAMMA)
-    return (image ** draws.log_between("gamma", *_GAMMA) * gain).clamp(0, 1)
-
-
-def _colour(image: Tensor, draws: Draws) -> Tensor:
-    gains = torch.cat([draws.between(c, *_GAINS) for c in ("red", "green", "blue")], 1)
-    balanced = image * (gains / luminance(gains))  # greys keep their luminance: exposure is the tone's
-    return torch.lerp(luminance(balanced), balanced, draws.between("saturation", *_SATURATION)).clamp(0, 1)
-
-
-def _grey(image: Tensor, draws: Draws) -> Tensor:
-    return luminance(image).clamp(0, 1).expand_as(image)  # white may round to more than 1
-
-
-def _noise(image: Tensor, draws: Draws) -> Tensor:
-    """The sensor's own, the same everywhere, and the light's, whose variance grows with it."""
-    read, shot = draws["read"] * _READ_NOISE, draws["shot"] * _SHOT_NOISE
-    deviation = (read.square() + shot.square() * image).sqrt()
-    return (image + deviation * _pixel_noise(draws.seeds, image)).clamp(0, 1)
-
-
-def _pixel_noise(seeds: Tensor, like: Tensor) -> Tensor:
-    """Standard normal numbers in the shape of ``like`` [N, ...], a generator a sample on its device."""
-    generator = torch.Generator(like.device)
-    noise = torch.empty(like.shape, device=like.device)  # in this order, whatever the order of ``like``
-    for sample, seed in zip(noise, seeds.tolist(), strict=True):
-        # not the seed itself: its numbers have already said which noise this is
-        torch.randn(sample.shape, generator=generator.manual_seed(seed ^ 0x6E6F697365), out=sample)
-    return noise
-
-
-def _jpeg(image: Tensor, draws: Draws) -> Tensor:
-    return jpeg(image, draws.between("quality", *_QUALITY).round())
-
-
-_STEPS: dict[str, Step] = {
-    "blur": _blur,
-    "tone": _tone,
-    "colour": _colour,
-    "grey": _grey,
-    "noise": _noise,
-    "jpeg": _jpeg,
-}

@@ -180,10 +180,12 @@ class _Watched:
 
     @property
     def rate(self) -> float:
+        """Batches a second; NaN before the second one."""
         return self.count / self.whole if self.whole else math.nan
 
     @property
     def waiting_share(self) -> float:
+        """Of the time, spent waiting for batches; NaN before the second one."""
         return self.waited / self.whole if self.whole else math.nan
 
 
