@@ -1,13 +1,12 @@
 """Relighting and geometry against what the studio knows: the same faces under another light, and their true normals.
 
-`python -m benchmarks.applied` prints the tables of docs/applied.md; with `--weights FILE` also for normals that a model
-predicts from the pictures.
+`python -m benchmarks.applied` prints the tables of docs/applied.md; with `--weights` (a file, or a release) also for
+normals that a model predicts from the pictures.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -170,7 +169,7 @@ def new_crossings(base: Mesh, made: Mesh) -> int:
 def main() -> None:
     """The tables."""
     parser = argparse.ArgumentParser(description="What normals are worth for relighting and geometry.")
-    parser.add_argument("--weights", type=Path, help="also the normals that these weights predict")
+    parser.add_argument("--weights", help="a release's name or a file: also the normals that it predicts")
     given = parser.parse_args()
     made = faces(Studio([anny_model()]), SEED, range(COUNT), SIZE, _new())
     average = mean_map(made)
