@@ -95,9 +95,9 @@ def row(out: Path, name: str) -> str:
     chosen = settings(ROWS[name])
     made_by = fingerprint([source_folder.name, PORTRAITS, dataclasses.asdict(chosen)])
     network = train(chosen, source, out / f"{made_by[:12]}.pt", made_by, lambda *_: None).network
-    stages = [functools.partial(predicted, network, SIZE)]
-    own = held_out_error(stages[0], Stored(out / "held", HELD))
-    real = yale_b.evaluate(stages[0])
+    predict = functools.partial(predicted, network, SIZE)
+    own = held_out_error(predict, Stored(out / "held", HELD))
+    real = yale_b.evaluate(predict)
     people = [real[who]["mean_deg"] for who in ("yaleB01", "yaleB02", "pooled")]
     wide = real["pooled"]["within_60_deg"]
     return f"| {name} | {' | '.join(f'{value:.2f}' for value in (own, *people, wide))} |"

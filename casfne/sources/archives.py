@@ -29,9 +29,14 @@ def bounded(path: str, size: int, limit: int) -> None:
 class _Archive(Protocol):
     """One that is open. Members are read under a lock: threads may share it, processes open their own."""
 
-    def names(self) -> list[str]: ...
-    def size(self, name: str) -> int: ...
-    def read(self, name: str, limit: int) -> bytes: ...
+    def names(self) -> list[str]:
+        """Of all members that are files, as the archive has them."""
+
+    def size(self, name: str) -> int:
+        """Bytes of a member, -1 where there is none; of a table, whose rows tell none, those of the file."""
+
+    def read(self, name: str, limit: int) -> bytes:
+        """A member's content. InputError: there is none, it has more than ``limit`` bytes, or cannot be unpacked."""
 
 
 _archives: "OrderedDict[tuple[Any, ...], _Archive]" = OrderedDict()
