@@ -174,9 +174,9 @@ def test_pictures_that_do_not_fit_are_refused(tmp_path, spoil, message):
         (np.zeros((256, 256), np.float32), r"expected floats \[H, W, 3\], got float32 \[256, 256\]"),
         (np.zeros((256, 256, 3), np.uint8), "expected floats"),
         (np.full((256, 256, 3), 99.0), "values up to 99, expected unit normals"),
-        (np.array([{"a": 1}], object), "not an array that can be read"),  # pickled: never opened
-        (b"x", "not an array that can be read"),
-        (b"", "not an array that can be read"),
+        (np.array([{"a": 1}], object), "cannot be read"),  # pickled: never opened
+        (b"x", "cannot be read"),
+        (b"", "cannot be read"),
     ],
 )
 def test_arrays_that_are_no_normals_are_refused(tmp_path, content, message):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from casfne.corpora.samples import Record, Row, light_columns, mask_columns, write_archive
 from casfne.errors import InputError
+from casfne.files import read_arrays
 from casfne.images import Crop, crop_from_points, linear_to_srgb, to_uint8
 from casfne.normals import angle_deg, normalise
 from casfne.provenance import code_version, file_sha256, fingerprint
@@ -113,8 +114,8 @@ def _light_row(capture: Capture, light: int) -> dict[str, Any]:
 
 def error_against(truth: Path, solution: Solution) -> dict[str, float]:
     """Angular error of stereo against the exact normals, in degrees, over both masks, and where trust > 0.5."""
-    with np.load(truth, allow_pickle=False) as arrays:
-        normal, mask = arrays["normal"].astype(np.float32), arrays["mask"]
+    exact = read_arrays(truth, ("normal", "mask"))
+    normal, mask = exact["normal"].astype(np.float32), exact["mask"]
     both = mask & solution.surface.mask
     error = angle_deg(solution.surface.normals[both], normalise(normal[both]))
     trusted = solution.trust[both] > 0.5

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from casfne.corpora.samples import Record, Row, write_archive
 from casfne.errors import InputError
+from casfne.files import read_array
 from casfne.images import SIZE, centre_crop, read_grey, read_image, read_pixels
 from casfne.normals import convert, normalise, recognise_frame
 from casfne.provenance import code_version, file_sha256, fingerprint
@@ -188,10 +189,7 @@ def _read_png(path: Path) -> NDArray[np.float32]:
 
 
 def _read_npy(path: Path) -> NDArray[np.float32]:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not an array that can be read ({error})") from None
+    values = read_array(path)
     if values.ndim != 3 or values.shape[2] != 3 or values.dtype.kind != "f":
         raise InputError(f"{path}: expected floats [H, W, 3], got {values.dtype} {list(values.shape)}")
     values = np.where(np.isfinite(values).all(-1, keepdims=True), values, 0).astype(np.float32)

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from casfne.errors import InputError
-from casfne.files import atomic_open
+from casfne.files import atomic_open, read_arrays
 from casfne.normals import azimuth_elevation, normalise
 
 if TYPE_CHECKING:
@@ -72,21 +71,19 @@ def write_archive(
 def read_record(path: Path) -> Record | None:
     """How an archive was made; None where it is not there, is damaged, or does not say."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Record(**json.loads(arrays["record"].tobytes()))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+        return Record(**json.loads(read_arrays(path, ("record",))["record"].tobytes()))
+    except (ValueError, KeyError, TypeError):
         return None
 
 
 def read_stored(root: Path | str, archive: str, light: int) -> dict[str, NDArray[Any]]:
     """image, normal, mask and trust of one image as the archive holds them; only those arrays are read."""
     path = Path(root) / archive
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = {"image": f"image_{light}", "normal": "normal", "mask": "mask", "trust": "trust"}
-            return {name: arrays[stored] for name, stored in names.items()}
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a sample archive with light {light} ({error})") from None
+    names = {"image": f"image_{light}", "normal": "normal", "mask": "mask", "trust": "trust"}
+    arrays = read_arrays(path, names.values())
+    if missing := set(names.values()) - set(arrays):
+        raise InputError(f"{path}: not a sample archive with light {light}: no {min(missing)}")
+    return {name: arrays[stored] for name, stored in names.items()}
 
 
 def read_sample(root: Path | str, archive: str, light: int) -> Sample:

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from casfne.errors import InputError
+from casfne.files import array_names, read_array, read_arrays
 from casfne.images import read_pixels
 
 SUFFIXES = (".npy", ".npz", ".png", ".exr")
@@ -46,20 +46,13 @@ def read_map(path: Path) -> NDArray[np.float32]:
     return values.astype(np.float32, copy=False)
 
 
-def _read_arrays(path: Path) -> NDArray[Any]:
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found as arrays:
-            names = arrays.files if len(arrays.files) == 1 else [n for n in arrays.files if n in ("normal", "normals")]
-            if len(names) != 1:
-                raise InputError(f"{path}: holds {', '.join(arrays.files)}; which is the map? Call one 'normal'")
-            return np.asarray(arrays[names[0]])
-    except (OSError, EOFError, BadZipFile, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: cannot be read ({error})") from None
+def _read_npz(path: Path) -> NDArray[Any]:
+    names = array_names(path)
+    if len(names) > 1:
+        names = [name for name in names if name in ("normal", "normals")]
+    if len(names) != 1:
+        raise InputError(f"{path}: holds {', '.join(array_names(path))}; which is the map? Call one 'normal'")
+    return read_arrays(path, names)[names[0]]
 
 
 def _read_exr(path: Path) -> NDArray[Any]:
@@ -77,8 +70,8 @@ def _read_exr(path: Path) -> NDArray[Any]:
 
 
 _READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
-    ".npy": _read_arrays,
-    ".npz": _read_arrays,
+    ".npy": read_array,
+    ".npz": _read_npz,
     ".png": read_pixels,
     ".exr": _read_exr,
 }

@@ -16,6 +16,7 @@ from casfne.evaluation.bins import bins_of
 from casfne.evaluation.maps import find_maps, read_map
 from casfne.evaluation.metrics import unit_vectors
 from casfne.evaluation.regions import region_map
+from casfne.files import read_arrays
 from casfne.images import read_grey
 
 
@@ -68,8 +69,7 @@ def truth_of(row: Mapping[str, Any], sample: Sample, points: NDArray | None = No
 
 def read_points(root: Path | str, archive: str) -> NDArray[np.float32] | None:
     """The landmarks [68, 2] of a capture's crop, where its archive holds any."""
-    with np.load(Path(root) / archive, allow_pickle=False) as arrays:
-        return arrays.get("landmarks")
+    return read_arrays(Path(root) / archive, ("landmarks",)).get("landmarks")
 
 
 def _of_index(root: Path, split: Path | str | None) -> Truths:

@@ -6,8 +6,6 @@ action's name is the person's left, which is the picture's right (x > 0).
 """
 
 import math
-import zipfile
-import zlib
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +20,7 @@ from casfne.capture.draws import Draws
 from casfne.capture.people.expressions import ACTIONS, sample_actions
 from casfne.capture.people.sexes import sample_sex, womanly
 from casfne.errors import InputError
+from casfne.files import read_arrays
 
 REGIONS = ("face", "head", "teeth", "mouth", "sclera", "iris")
 FACE, HEAD, TEETH, MOUTH, SCLERA, IRIS = range(len(REGIONS))
@@ -117,7 +116,7 @@ def read_head_model(path: Path | str) -> HeadModel:
     Raises InputError that names the file, the key and what is wrong with it.
     """
     path = Path(path)
-    arrays = _read(path)
+    arrays = read_arrays(path, _FORM)
     _check(path, arrays)
     template = torch.from_numpy(arrays["vertices"].astype(np.float32))
     landmarks = torch.from_numpy(arrays["landmarks_68"].astype(np.int64))
@@ -218,17 +217,6 @@ def _whole(array: NDArray) -> Tensor:
 
 def _displacements(array: NDArray) -> Tensor:
     return torch.from_numpy(array.astype(np.float32)).mul_(_CENTIMETRE)
-
-
-def _read(path: Path) -> Arrays:
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        with file:
-            return {key: file[key] for key in _FORM if key in file}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read as an npz file of a head model: {error}") from None
 
 
 def _check(path: Path, arrays: Arrays) -> None:
