@@ -1,7 +1,6 @@
 """The commands that use normals: relight, shade, enhance."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -57,14 +56,21 @@ def relight(
     """Photographs with their faces under another light; what lies off the faces stays as it is.
 
     Prints of each face how much of the photograph its normals leave unexplained: a quality that needs no truth. A face
-    that tells no light (dark, saturated, tiny) stays as it is; the rest is written, and the command exits with 1.
+    that tells no light (dark, saturated, tiny) stays as it is, and of labels a photograph that is gone is left out; the
+    rest is written, and the command exits with 1.
 
     Example: casfne relight photo.jpg --out relit.png --azimuth -50 --elevation 30
     """
+    from casfne.images import write_image
+
     light = _light(azimuth, elevation, strength, fill, environment)
     kept = []
     for path, rows in _photographs(source, out, weights, where):
-        photo = _photo(rows)
+        try:
+            photo = _photo(rows)
+        except InputError as error:
+            kept.extend([str(error)] * len(rows))
+            continue
         relit = photo.copy()
         for face in _faces(rows):
             try:
@@ -73,9 +79,9 @@ def relight(
                 said = f"as it was, {error}"
                 kept.append(f"{rows['path'].iloc[0]}: face {face.number}: {error}")
             print(f"{path}: face {face.number}, {said}")
-        _write(path, relit)
+        write_image(path, relit)
     if kept:
-        raise InputError(f"{len(kept)} faces stay as they were; {kept[0]}")
+        raise InputError(f"{len(kept)} faces are not relit; {kept[0]}")
 
 
 @apply_app.command()
@@ -97,13 +103,14 @@ def shade(
     import numpy as np
 
     from casfne.applied.relight import picture
+    from casfne.images import write_image
 
     light = _light(azimuth, elevation, strength, fill, environment)
     for path, rows in _photographs(source, out, weights, where):
         canvas = np.zeros((int(rows["source_height"].iloc[0]), int(rows["source_width"].iloc[0]), 3), np.uint8)
         for face in _faces(rows):
             canvas[face.window][face.mask] = picture(light.shading(face.normals[face.mask]))
-        _write(path, canvas)
+        write_image(path, canvas)
         print(f"{path}: {len(rows)} faces")
 
 
@@ -143,8 +150,7 @@ def enhance(
         made = refine(base, normals, mask)
     except ValueError as error:
         raise InputError(f"{mesh}: {error}") from None
-    with _writing(out):
-        write_mesh(out, made.mesh)
+    write_mesh(out, made.mesh)
     size = f"{len(made.mesh.vertices)} vertices, {len(made.mesh.triangles)} triangles"
     print(f"{out}: {size}; {made.before_deg:.2f} deg from the normals before, {made.after_deg:.2f} after")
     print(f"the mesh shows in {made.share:.1%} of the mask")
@@ -171,13 +177,12 @@ def _photographs(
 ) -> "Iterator[tuple[Path, pd.DataFrame]]":
     """Each photograph: where its result goes, and the rows of its faces, largest first; InputError where there is
     none."""
-    from casfne.images import SUFFIXES
+    from casfne.images import SUFFIXES, check_picture
 
     if Path(source).suffix.lower() in SUFFIXES:
         if where:
             raise InputError("--where chooses among labels; a photograph has none")
-        if out.suffix.lower() not in (".png", ".jpg", ".bmp"):
-            raise InputError(f"{out}: expected a picture in .png, .jpg or .bmp")
+        check_picture(out)
         yield out, _labelled(source, weights)
     else:
         yield from _read(source, out, where)
@@ -258,18 +263,3 @@ def _relit(photo: Any, relit: Any, face: _Face, light: "Light") -> float:
     taken = Relightable.of(photo[face.window], face.normals, face.mask, SOFT)
     relit[face.window] = picture(taken.under(light, linear(relit[face.window])))
     return taken.fit.residual
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _write(path: Path, picture: Any) -> None:
-    from casfne.images import write_image
-
-    with _writing(path):
-        write_image(path, picture)

@@ -30,10 +30,12 @@ def query(
 
     Example: casfne query out/portraits --where "status == ok" --sort -roughness_deg --limit 5
     """
-    from casfne import table
+    from casfne import schema, table
 
     names = [name.strip() for name in columns.split(",")]
     key = sort.removeprefix("-") if sort else None
+    if key in schema.COLUMNS and str(schema.COLUMNS[key][0]).startswith(("binary", "list", "struct")):
+        raise InputError(f"--sort {sort}: {key} has no order, expected a column of numbers or text")
     frame = _read(labels, [*names, key] if key and key not in names else names, where)
     if key:
         frame = frame.sort_values(key, ascending=not str(sort).startswith("-"))
@@ -59,10 +61,12 @@ def show(
 
     Example: casfne show out/portraits --out out/portraits.png --where "confidence_deg < 20"
     """
-    from casfne.images import write_image
-    from casfne.report.figures import SHOWN, label_figure
+    from casfne.images import check_picture, write_image
+    from casfne.report.faces import KEY, pictured
+    from casfne.report.figures import label_figure
 
-    frame = _read(labels, list(SHOWN), ["status == ok", *(where or [])]).head(limit)
+    check_picture(out)
+    frame = pictured(labels, _read(labels, KEY, ["status == ok", *(where or [])]).head(limit))
     if frame.empty:
         raise InputError(f"{labels}: no labelled face matches")
     write_image(out, label_figure(frame))

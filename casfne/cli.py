@@ -117,7 +117,7 @@ def label(
         ),
     ] = "folder",
     detector: Annotated[Path | None, typer.Option(help="YuNet's ONNX file, in place of dlib's detector.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda: all GPUs that CUDA_VISIBLE_DEVICES leaves.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     encoding: Annotated[str, typer.Option(help="Of the normals: png8, or octahedral, which is precise.")] = "png8",
     stages: Annotated[bool, typer.Option("--stages", help="Keep the normals of every stage t too.")] = False,
@@ -131,7 +131,7 @@ def label(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Make those again that failed for a reason that can pass.")
     ] = False,
-    max_failed_share: Annotated[float, typer.Option(help="Exit with 1 above this share of failed images.")] = 0.0,
+    max_failed_share: Annotated[float, typer.Option(help="Exit with 1 above this share of the images given.")] = 0.0,
     paste: Annotated[
         Path | None, typer.Option(help="Then put normals back into the photographs' pixels: PNGs below this folder.")
     ] = None,
@@ -145,8 +145,13 @@ def label(
     from casfne.corpora.catalogue import open_inputs
     from casfne.labelling import fleet
     from casfne.labelling.label import Options
+    from casfne.labelling.output import Output
     from casfne.labelling.progress import Progress
+    from casfne.labelling.shards import refuse_inside
 
+    if paste is not None:
+        refuse_inside(Output(paste), inputs)
+        Output(paste).require_folder()
     photos = open_inputs(inputs, corpus)
     log.info("%d images", len(photos))
     with progress("label") as bar:

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-Out = Annotated[Path, typer.Option("--out", help="Folder to write into; made where it is missing.")]
+Out = Annotated[Path, typer.Option("--out", file_okay=False, help="Folder to write into; made where it is missing.")]
 Weights = Annotated[Path, typer.Option(help="A weights file, or release: the network that comes along.")]
 RELEASE = Path("release")
 

@@ -12,8 +12,8 @@ R = TypeVar("R")
 class InputError(ValueError):
     """Something the user gave cannot be used. The message names the file or key, what came, what was expected.
 
-    Commands print the message alone and exit with 1; any other exception is a defect of ours and keeps its
-    traceback.
+    Commands print the message alone and exit with 1, as they do for an OSError; any other exception is a
+    defect of ours and keeps its traceback.
     """
 
 
@@ -23,7 +23,8 @@ def one_line(error: BaseException) -> str:
 
 
 def guard(command: Callable[P, R]) -> Callable[P, R]:
-    """``command`` with an InputError turned into one line on stderr and exit code 1."""
+    """``command`` with an InputError or OSError (of a file, of a network) turned into one line on stderr and exit
+    code 1."""
 
     @functools.wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -31,6 +32,10 @@ def guard(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except OSError as error:
+            name = error.filename2 or error.filename
+            print(f"error: {name}: {error.strerror}" if name else f"error: {one_line(error)}", file=sys.stderr)
             sys.exit(1)
 
     return guarded

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from tokenize import TokenError
 from typing import IO, Any
 from zipfile import BadZipFile, ZipFile
 
@@ -75,5 +76,5 @@ def _loading(path: Path | str) -> Iterator[None]:
     try:
         with _LOADING:
             yield
-    except (OSError, EOFError, RuntimeError, ValueError, BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, BadZipFile, TokenError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None

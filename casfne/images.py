@@ -24,7 +24,10 @@ MAX_PIXELS = 200_000_000  # a larger picture is refused: it would take over 600 
 MAX_BYTES = 256 * 2**20  # of a file
 # what Pillow may open: a reader for each kind of photograph, none that starts programs (EPS) or has no mark of its own
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
+_JPEG, _NETPBM = {".jpg", ".jpeg", ".jpe", ".jfif", ".jp2"}, {".pbm", ".pgm", ".ppm", ".pnm"}
+_OTHER = {".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".avif"}
+SUFFIXES = frozenset(_JPEG | _NETPBM | _OTHER | {".heic", ".heif"})  # the last are not read: their rows say so
+WRITTEN = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm")  # kinds that `write_image` knows
 
 Image.MAX_IMAGE_PIXELS = None  # the limit above is ours, and an error instead of a warning
 
@@ -313,8 +316,16 @@ def encode_image(image: NDArray[np.uint8], suffix: str = ".png", smooth: bool = 
     return data.tobytes()
 
 
+def check_picture(path: Path | str) -> None:
+    """InputError where ``path`` does not end as a picture that `write_image` can write: to be asked before the work."""
+    if Path(path).suffix.lower() not in WRITTEN:
+        raise InputError(f"{path}: expected a picture in {', '.join(WRITTEN)}")
+
+
 def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:
-    """Write uint8 RGB [H, W, 3] or grey [H, W] whole or not at all; the suffix chooses the format."""
+    """Write uint8 RGB [H, W, 3] or grey [H, W] whole or not at all; the suffix chooses the format, see
+    `check_picture`."""
+    check_picture(path)
     with atomic_open(path) as file:
         file.write(encode_image(image, Path(path).suffix))
 

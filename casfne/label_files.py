@@ -77,18 +77,26 @@ def _prefix(base: str) -> str:
 def find(path: Path | str) -> Labels:
     """The labels of a folder, of one corpus in it or of one shard, local or in a store; none is no error.
 
-    InputError: it cannot be read.
+    InputError: it cannot be read, or lies in no folder corpus=<name>, which alone says of what corpus it is.
     """
     filesystem, base = open_filesystem(str(path))
     try:
         here = filesystem.get_file_info(base)
         if here.type == pafs.FileType.File:
-            return Labels(str(path), filesystem, base, [here])
+            return _placed(Labels(str(path), filesystem, base, [here]))
         selector = pafs.FileSelector(base, allow_not_found=True, recursive=True)
         found = [i for i in filesystem.get_file_info(selector) if _PART.fullmatch(_below(base, i.path))]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-    return Labels(str(path), filesystem, base, sorted(found, key=lambda info: info.path))
+    return _placed(Labels(str(path), filesystem, base, sorted(found, key=lambda info: info.path)))
+
+
+def _placed(labels: Labels) -> Labels:
+    """``labels``, whose places name their corpora."""
+    for path in labels.paths:
+        if not any(part.startswith(f"{PARTITION}=") for part in path.split("/")[:-1]):
+            raise InputError(f"{labels.name}: labels of what corpus? Expected them in a folder {PARTITION}=<name>")
+    return labels
 
 
 def parts(path: Path | str) -> list[Path]:
@@ -138,11 +146,14 @@ def _target(labels: Labels) -> AbstractContextManager[IO[bytes]]:
 
 
 def fresh_index(labels: Labels) -> ds.FileSystemDataset | None:
-    """The index, where there is one and it is of these shards."""
+    """The index, where there is one and it is whole and of these shards."""
     if labels.paths == [labels.base]:
         return None
     if labels.filesystem.get_file_info(labels.index).type != pafs.FileType.File:
         return None
-    found = ds.dataset(labels.index, filesystem=labels.filesystem, format="parquet")
+    try:
+        found = ds.dataset(labels.index, filesystem=labels.filesystem, format="parquet")
+    except (OSError, pa.ArrowException):  # cut off: the shards say the same
+        return None
     said = (found.schema.metadata or {}).get(b"shards", b"").decode()
     return found if said == labels.state and set(LIGHT) <= set(found.schema.names) else None

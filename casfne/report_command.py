@@ -142,11 +142,10 @@ def _named(texts: list[str]) -> dict[str, str]:
 def _faces(labels: str, where: list[str] | None, limit: int, every_stage: bool = False) -> list[Any]:
     """The first faces by name, so that several folders of the same images give the same ones."""
     from casfne import table
-    from casfne.report.faces import of_labels, pictured
+    from casfne.report.faces import KEY, of_labels, pictured
 
-    key = ["corpus", "image_id", "face_index"]
     matching = [("status", "==", "ok"), *(condition(text) for text in where or [])]
-    rows = pictured(labels, table.read(labels, key, matching).sort_values(key).head(limit))
+    rows = pictured(labels, table.read(labels, KEY, matching).sort_values(KEY).head(limit))
     if rows.empty:
         raise InputError(f"{labels}: no labelled face matches")
     if every_stage and rows["stages"].isna().any():

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -41,7 +41,7 @@ from casfne.sources import open_filesystem
 
 ATTRIBUTES = "_attributes"
 SIZE = 256
-
+Filters: TypeAlias = "Sequence[Any] | ds.Expression | None"
 
 # metric -> whether a larger value is the worse one; of these `worst` and `best` are made
 _BADNESS = {
@@ -59,22 +59,22 @@ _BADNESS = {
 def read(
     path: Path | str,
     columns: Sequence[str] | None = None,
-    filters: Sequence[Any] | None = None,
+    filters: Filters = None,
 ) -> pd.DataFrame:
     """Labels as a frame: a folder of labels, the folder of one corpus, or one file; a local path or a URI.
 
     columns: default every one but the pictures, which weigh 100 times the rest.
-    filters: as `pandas.read_parquet` takes them, [("status", "==", "ok"), ...]; only what matches is read.
-    Rows come in the order of the shards. Raises InputError: no label file, a damaged one, an unknown column.
+    filters: as `pandas.read_parquet` takes them, [("status", "==", "ok"), ...], lists of such lists (one has to hold),
+    or an expression of pyarrow, for which every shard is read; only what matches is given.
+    Rows come in the order of the shards. Raises InputError: no label file, a damaged one, an unknown column, filters of
+    another form.
     """
     labels, query = _asked(path, columns, filters)
     with _named(path):
         return _table(labels, query).to_pandas()
 
 
-def pieces(
-    path: Path | str, columns: Sequence[str] | None = None, filters: Sequence[Any] | None = None
-) -> Iterator[pd.DataFrame]:
+def pieces(path: Path | str, columns: Sequence[str] | None = None, filters: Filters = None) -> Iterator[pd.DataFrame]:
     """What `read` gives, a shard at a time: for pictures of whole corpora, which no memory holds."""
     labels, query = _asked(path, columns, filters)
     for shard in labels.paths:
@@ -90,15 +90,16 @@ class _Query:
     matching: ds.Expression | None
 
 
-def _asked(path: Path | str, columns: Sequence[str] | None, filters: Sequence[Any] | None) -> tuple[Labels, _Query]:
+def _asked(path: Path | str, columns: Sequence[str] | None, filters: Filters) -> tuple[Labels, _Query]:
     names = LIGHT if columns is None else list(columns)
-    asked = [*names, *_columns_of(filters or [])]
+    compared, matching = _condition(filters)
+    asked = [*names, *compared]
     if unknown := [name for name in asked if name not in COLUMNS]:
         raise InputError(f"{path}: no column {unknown[0]!r}, expected some of {', '.join(COLUMNS)}")
     labels = find(path)
     if not labels.shards:
         raise InputError(f"{path}: no label files (corpus=*/part-*.parquet)")
-    return labels, _Query(names, set(asked), pq.filters_to_expression(filters) if filters else None)
+    return labels, _Query(names, set(asked), matching)
 
 
 @contextmanager
@@ -110,9 +111,18 @@ def _named(path: Path | str) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
 
 
-def _columns_of(filters: Sequence[Any]) -> list[str]:
-    """The columns that filters name: [(column, operator, value), ...], or a list of such lists."""
-    return [name for entry in filters for name in ([entry[0]] if isinstance(entry, tuple) else _columns_of(entry))]
+def _condition(filters: Filters) -> tuple[list[str], ds.Expression | None]:
+    """The columns that filters compare (any, for an expression), and what they say of a row."""
+    if isinstance(filters, ds.Expression):
+        return list(COLUMNS), filters
+    if not filters:
+        return [], None
+    try:
+        matching = pq.filters_to_expression(filters)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"filters {filters}: expected [(column, operator, value), ...] ({error})") from None
+    alone = [[entry] if isinstance(entry[0], str) else entry for entry in filters]
+    return [name for group in alone for name, _, _ in group], matching
 
 
 def _table(labels: Labels, query: _Query) -> pa.Table:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from casfne import files, images, octahedral, schema
 from casfne.cli import app
-from casfne.errors import InputError
+from casfne.errors import InputError, guard
 from casfne.images import Crop, linear_to_srgb, read_image, to_uint8, write_image
 from casfne.model.cascade import Cascade, CascadeConfig
 from casfne.model.checkpoints import save_weights
@@ -148,9 +148,18 @@ def test_a_face_that_tells_no_light_stays_and_is_counted(two: Path, tmp_path: Pa
     picture[60:180, 260:380] = 255
     write_image(tmp_path / "two.png", picture)
     message = refusal("relight", two, "--out", tmp_path / "out", "--azimuth", 60)
-    assert "1 faces stay" in message and "two.png: face 1: 0 pixels" in message
+    assert "1 faces are not relit" in message and "two.png: face 1: 0 pixels" in message
     after = read_image(tmp_path / "out" / "f" / "two.png.png")
     assert np.array_equal(after[60:180, 260:380], picture[60:180, 260:380]) and side(after, Crop(20, 30, 200)) > 5
+
+
+def test_a_photograph_that_is_gone_costs_no_other_its_light(tmp_path: Path) -> None:
+    crop = Crop(10, 20, 150)
+    photos = [photograph(tmp_path / f"{name}.png", 200, 220, [crop]) for name in "ab"]
+    given = labels(tmp_path / "labels", [row(photo, crop, 0) for photo in photos])
+    (tmp_path / "a.png").unlink()
+    assert "a.png: cannot be read" in refusal("relight", given, "--out", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "f").iterdir()] == ["b.png.png"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".hdr"])
@@ -276,15 +285,19 @@ def test_photographs_that_moved_or_changed_are_named(one: Path, tmp_path: Path) 
     photograph(photo, 290, 280, [])
     assert "one.png: 280x290 pixels, labelled as 280x280" in refusal("relight", one, "--out", tmp_path / "out")
     photo.unlink()
-    assert "one.png: cannot be read" in refusal("relight", one, "--out", tmp_path / "out")
+    assert "1 faces are not relit; " in (said := refusal("relight", one, "--out", tmp_path / "out"))
+    assert "one.png: cannot be read" in said
     assert casfne("shade", one, "--out", tmp_path / "out").exit_code == 0  # needs no photograph
 
 
 @pytest.mark.parametrize("command, out", [("relight", ""), ("shade", ""), ("enhance", "face.ply")])
-def test_where_nothing_can_be_written_it_is_said(one: Path, tmp_path: Path, command: str, out: str) -> None:
+def test_where_nothing_can_be_written_it_is_said(one: Path, tmp_path: Path, capsys, command: str, out: str) -> None:
     (tmp_path / "file").write_text("in the way")
-    more = ("--mesh", "depth") if command == "enhance" else ()
-    assert "cannot be written" in refusal(command, one, "--out", tmp_path / "file" / out, *more)
+    more = ["--mesh", "depth"] if command == "enhance" else []
+    with pytest.raises(SystemExit, match=r"^1$"):
+        guard(app)([command, str(one), "--out", str(tmp_path / "file" / out), *more])
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {tmp_path / 'file'}")
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,8 @@ def test_label_show_and_query_on_real_portraits(shared_data, weights, tmp_path):
     out = tmp_path / "labels"
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"")
-    result = casfne("label", shared_data / "portraits", bad, "--out", out, "--weights", weights)
+    (tmp_path / "casfne").mkdir()  # a folder of our name, as beside a clone, which is not the package
+    result = casfne("label", shared_data / "portraits", bad, "--out", out, "--weights", weights, cwd=tmp_path)
     assert result.returncode == 1 and "bad.jpg: empty file" in result.stderr  # all was labelled, one failed
     assert "14 images, 15 faces" in result.stdout
     invoke = CliRunner().invoke
@@ -164,12 +165,29 @@ def test_label_without_weights_names_those_that_come_along(tmp_path):
         (["."], "no"),
         ([".", "--corpus", "celebra"], "unknown corpus 'celebra'"),
         ([".", "--corpus", "celeba"], "celeba"),
+        ([".", "--paste", "pasted"], "pasted: lies inside the input"),
+        (["a.png", "--paste", "a.png"], "a.png: is a file"),
+        (["a.png", "--device", "cuda:1"], "CUDA_VISIBLE_DEVICES"),
     ],
 )
 def test_label_refuses_in_one_line_and_writes_nothing(weights, tmp_path, arguments, message):
+    if "a.png" in arguments:
+        write_image(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8))
     result = casfne("label", *arguments, "--out", "out", "--weights", weights, cwd=tmp_path)
     assert result.returncode == 1 and message in result.stderr and "\n" not in result.stderr.strip()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("column", ["-normal", "normal_octahedral", "crop_to_image", "stages"])
+def test_query_sorts_by_what_has_an_order(tmp_path, column):
+    result = CliRunner().invoke(app, ["query", str(tmp_path), "--sort", column])
+    assert isinstance(result.exception, InputError) and "has no order" in str(result.exception)
+
+
+def test_show_knows_before_the_work_what_it_can_write(tmp_path):
+    for name in ("x", "x.xyz", ""):
+        result = CliRunner().invoke(app, ["show", str(tmp_path), "--out", str(tmp_path / name)])
+        assert isinstance(result.exception, InputError) and "expected a picture in .png" in str(result.exception)
 
 
 def test_query_refuses_what_it_cannot_do(tmp_path):

@@ -151,6 +151,25 @@ def test_folders_give_pictures_at_any_depth_and_files_named_outright_always_coun
     assert all(p.points is None for p in photos)
 
 
+def test_what_is_passed_over_is_counted_and_photographs_of_every_kind_are_found(tmp_path: Path, caplog) -> None:
+    kinds = ["a.JPEG", "b.gif", "c.jp2", "d.avif", "e.jfif", "f.heic"]
+    for name in (*kinds, "notes.txt", "more.txt", "archive.zip", "README", ".hidden.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert sorted(Path(p.path).name for p in open_inputs([tmp_path])) == kinds
+    assert [record.getMessage() for record in caplog.records] == [
+        "4 files are no pictures by their names, and are passed over: 2 .txt, 1 without a suffix, 1 .zip"
+    ]
+
+
+def test_a_pattern_leads_into_archives(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    for name in ("x", "y"):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.write(tmp_path / "a.png", f"{name}.png")
+    for pattern in (tmp_path / "*", tmp_path / "**" / "*"):
+        assert sorted(p.image_id for p in open_inputs([pattern])) == ["a", "x", "y"]
+
+
 def test_patterns_expand_and_an_input_given_twice_counts_once(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "sub/c.png"):
         picture(tmp_path / name)

@@ -1,6 +1,7 @@
 """Labelling: photographs to rows, and the fleet that survives what happens to it."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import ray
 from chaos import ray_here, snapshot
@@ -22,6 +24,8 @@ from casfne.labelling import batches, faces, fleet, quality, shards, stages
 from casfne.labelling import label as steps
 from casfne.labelling.output import Output
 from casfne.labelling.progress import Meter, Progress
+from casfne.model.cascade import Cascade, CascadeConfig
+from casfne.model.export import export
 from casfne.normals import sphere
 
 POINTS = np.array([[40.0, 50], [80, 50], [60, 72], [45, 95], [75, 95]])
@@ -201,7 +205,8 @@ def test_yunet_points_are_taken_in_the_order_of_the_crop_convention() -> None:
 
 def test_a_detector_model_that_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "other.onnx").write_bytes(b"no model")
-    for name in ("missing.onnx", "other.onnx"):
+    export(Cascade(CascadeConfig(4, 1)), tmp_path / "ours.onnx", {})  # which OpenCV loads, but finds no faces
+    for name in ("missing.onnx", "other.onnx", "ours.onnx"):
         with pytest.raises(InputError, match=name):
             faces.YuNet(tmp_path / name)
 
@@ -259,6 +264,19 @@ def test_labels_of_another_run_are_refused_by_name_and_replaced_when_asked(tmp_p
     assert found.todo == wanted
     shards.clear(Output(out), found.obsolete)
     assert not list(out.rglob("*.parquet"))
+
+
+def test_labels_older_than_an_image_are_refused(tmp_path: Path) -> None:
+    photos, out = draw(tmp_path / "in", 7), tmp_path / "out"
+    write_plan(out, shards.plan(photos, 3, OLD, faces.Dlib()))
+    assert not survey(out, shards.plan(photos, 3, OLD, faces.Dlib())).todo
+    later = (out / "corpus=noise" / "part-00001.parquet").stat().st_mtime_ns + 1
+    os.utime(photos[4].path, ns=(later, later))  # another picture of the same size
+    wanted = shards.plan(photos, 3, OLD, faces.Dlib())
+    with pytest.raises(InputError, match=r"part-00001\.parquet: an image was written after .*1 such file"):
+        survey(out, wanted)
+    found = survey(out, wanted, overwrite=True)
+    assert found.todo == [wanted[1]] and found.obsolete == ["_summary.json", wanted[1].part]
 
 
 def test_leftovers_of_a_larger_run_and_half_written_files_are_found(tmp_path: Path) -> None:
@@ -401,6 +419,21 @@ def test_every_image_of_a_mixed_folder_is_accounted_for(mixed) -> None:
     assert frame["seconds"].isna().all()
     row = table.read(out, ["normal", "mask"], [("image_id", "==", "00")]).iloc[0]
     assert np.linalg.norm(table.normals(row), axis=-1)[table.mask(row)] == pytest.approx(1, abs=1e-4)
+
+
+def test_a_run_is_judged_by_its_own_images(mixed, tmp_path: Path) -> None:
+    """Whatever else the folder holds; and an image with several bad faces is one image."""
+    photos, out, first, _ = mixed
+    assert (first.wanted, first.failed) == (6, 3)
+    good, bad = ([replace(p, corpus=name) for p in photos] for name in ("good", "bad"))
+    ours = Output(tmp_path)
+    made = [row for part in table.parts(out) for row in pq.ParquetFile(part).read().to_pylist()]
+    for corpus, status in (("good", "ok"), ("bad", "error")):
+        rows = [row | {"status": status, "reason_code": "unexpected"} for row in made]
+        ours.write(f"corpus={corpus}/part-00000.parquet", lambda file, rows=rows: schema.write(file, rows, {}))
+    for name, of, share in (("good", good, 0), ("bad", bad, 1)):
+        summary = shards.finish(ours, [shards.Shard(f"corpus={name}/part-00000.parquet", tuple(of), "")], {})
+        assert (summary.images, summary.failed_share, bool(summary.reasons)) == (12, share, share == 1)
 
 
 def test_times_are_written_when_asked_for(mixed, tmp_path: Path) -> None:

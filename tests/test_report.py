@@ -114,6 +114,9 @@ def test_without_intervals_regions_or_people_it_says_less(labels: Path) -> None:
 def test_failures_are_counted_by_reason(labels: Path) -> None:
     words = Text(render([], [], None, Labels("x", table.read(labels)))).words
     assert "unreadable 2 cut short or broken inside" in words and "no_face 1 the detector found no face" in words
+    twice = pd.concat([table.read(labels).assign(corpus=name) for name in "ab"])
+    images = table.read(labels)["image_id"].nunique()
+    assert f"in {2 * images} images of a, b" in Text(render([], [], None, Labels("x", twice))).words
     clean = table.read(labels, filters=[("status", "==", "ok")])
     assert "Every image gave a label." in Text(render([], [], None, Labels("x", clean))).words
 

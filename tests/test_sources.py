@@ -87,7 +87,7 @@ def test_every_listed_name_can_be_read_whatever_its_letters(kind: str, tmp_path:
     for name, path in found.items():
         assert sources.read_bytes(path) == contents[name]
         assert "\n" not in path and path.encode("utf-8")
-    assert sources.sizes(found.values()) == [len(contents[name]) for name in found]
+    assert [state.size for state in sources.states(found.values())] == [len(contents[name]) for name in found]
 
 
 @pytest.mark.parametrize("kind", HOLDERS)
@@ -363,7 +363,9 @@ def test_objects_are_listed_and_read_as_files_are(bucket: str) -> None:
     found = sources.listing(f"{bucket}/set")
     assert list(found) == sorted(contents)
     assert {name: sources.read_bytes(path) for name, path in found.items()} == contents
-    assert sources.sizes([*found.values(), f"{bucket}/set/none.png"]) == [*(len(contents[n]) for n in found), -1]
+    said = sources.states([*found.values(), f"{bucket}/set/none.png"])
+    assert [state.size for state in said] == [*(len(contents[n]) for n in found), -1]
+    assert all(state.written_ns > 0 for state in said[:-1])
     assert sources.is_folder(f"{bucket}/set") and not sources.exists(f"{bucket}/none")
     with pytest.raises(InputError, match=r"a\.png: 5 bytes, more than 4"):
         sources.read_bytes(f"{bucket}/set/a.png", limit=4)

@@ -1,10 +1,12 @@
 """The table of labels: schema, metadata, and queries from pandas."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -153,6 +155,27 @@ def test_what_is_not_there_is_said(labels: Path, tmp_path: Path) -> None:
         table.read(tmp_path)
 
 
+def test_filters_of_every_form_that_pandas_takes_are_taken_and_others_named(labels: Path) -> None:
+    forms = ([("corpus", "==", "ffhq")], [["corpus", "==", "ffhq"]], [[("corpus", "==", "ffhq")]])
+    for filters in (*forms, pc.field("corpus") == "ffhq"):
+        assert len(table.read(labels, filters=filters)) == 5
+        assert len(pd.concat(table.pieces(labels, ["image_id"], filters))) == 5
+    for wrong in (("corpus", "==", "ffhq"), ["corpus"], [("corpus", "is", "ffhq")], [("corpus", "==")]):
+        with pytest.raises(InputError, match=r"expected \[\(column, operator, value"):
+            table.read(labels, filters=wrong)
+
+
+def test_a_shard_that_left_its_corpus_is_refused(labels: Path, tmp_path: Path) -> None:
+    shard = labels / "corpus=ffhq" / "part-00000.parquet"
+    assert set(table.read(shard)["corpus"]) == {"ffhq"}
+    for path in (tmp_path / "shard.parquet", tmp_path / "ffhq" / "part-00000.parquet"):
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(shard, path)
+    for place in (tmp_path / "shard.parquet", tmp_path / "ffhq"):
+        with pytest.raises(InputError, match=r"labels of what corpus\? Expected them in a folder corpus=<name>"):
+            table.read(place)
+
+
 # --- the index ---
 
 
@@ -218,6 +241,16 @@ def test_an_index_of_other_shards_is_never_believed(indexed: Path) -> None:
     with files.atomic_open(indexed / "corpus=new" / "part-00000.parquet") as file:
         schema.write(file, rows("new", 2), {})
     assert set(table.read(indexed)["corpus"]) == {"celeba", "new"}
+
+
+def test_an_index_that_was_cut_off_is_made_again(indexed: Path) -> None:
+    path, before = indexed / label_files.INDEX, table.read(indexed)
+    whole = path.read_bytes()
+    for damaged in (whole[:-20], b"", b"no Parquet"):
+        path.write_bytes(damaged)
+        pd.testing.assert_frame_equal(table.read(indexed), before)
+        table.index(indexed)
+        assert path.read_bytes() == whole
 
 
 def test_an_index_that_cannot_be_made_leaves_the_old_one(indexed: Path) -> None:

@@ -2,16 +2,19 @@
 
 import fnmatch
 import glob
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from casfne import sources
 from casfne.corpora import tables, tars
-from casfne.corpora.record import Found, Photo, named, pictures, read_text
+from casfne.corpora.record import Found, Photo, named, read_text
 from casfne.errors import InputError
 from casfne.images import SUFFIXES
 
+log = logging.getLogger(__name__)
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
 
@@ -24,35 +27,56 @@ def read_all(inputs: Sequence[str]) -> list[Photo]:
     """Pictures from files, folders, patterns (`*`, `?`, `**`; without `?` in a URI), lists (.txt) and archives (.zip,
     .tar, .parquet), each once, in the order given.
 
-    In a folder or archive, what has no suffix of a picture is passed over; a file named outright is always taken, so
-    that it gets a status. A list has a path a line, relative to itself; it does not lead out of its folder.
+    In a folder or archive, what has no suffix of a picture is passed over, archives too, and a warning counts it; a
+    file that is named, or matches a pattern, is always taken, so that it gets a status. A list has a path a line,
+    relative to itself; it does not lead out of its folder.
     Raises InputError naming the input that is not there, matches nothing or cannot be used.
     """
     seen: dict[str, Found] = {}
+    passed = Counter[str]()
     for given in inputs:
-        for one in _expand(given):
+        for one in _expand(given, passed):
             seen.setdefault(one.path if sources.is_uri(one.path) else os.path.abspath(one.path), one)
+    if passed:
+        often = sorted(passed.items(), key=lambda kind: (-kind[1], kind[0]))
+        kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in often)
+        log.warning("%d files are no pictures by their names, and are passed over: %s", passed.total(), kinds)
     return named(list(seen.values()), "folder", inputs[0] if inputs else "inputs")
 
 
-def _expand(given: str) -> list[Found]:
-    """The pictures of one input, named from where it starts."""
+def _expand(given: str, passed: Counter[str]) -> list[Found]:
+    """The pictures of one input, named from where it starts; ``passed`` counts suffixes of what else lies there."""
     if sources.is_folder(given):
-        return [Found(name, path) for name, path in pictures(given).items()]
+        return _below(given, passed)
     if not sources.exists(given):
-        return _matches(given)
+        return _matches(given, passed)
     name = given.partition("?")[0] if sources.is_uri(given) else given
     if name.lower().endswith(_COMPRESSED):
         raise InputError(f"{given}: members of a compressed archive cannot be reached one by one, unpack it first")
     readers: dict[str, Callable[[str], list[Found]]] = {
         ".txt": _listed,
-        ".zip": lambda path: [Found(name, address) for name, address in pictures(path).items()],
+        ".zip": lambda path: _below(path, passed),
         ".tar": tars.find,
         ".parquet": tables.find,
     }
     if reader := readers.get(os.path.splitext(name)[1].lower()):
         return reader(given)
     return [Found(os.path.basename(name), sources.address(given) if not sources.is_uri(given) else given)]
+
+
+def _below(folder: str, passed: Counter[str]) -> list[Found]:
+    """The pictures of a folder or archive."""
+    found = []
+    for name, path in sources.listing(folder).items():
+        if (suffix := _suffix(name)) in SUFFIXES:
+            found.append(Found(name, path))
+        else:
+            passed[suffix] += 1
+    return found
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _listed(path: str) -> list[Found]:
@@ -68,8 +92,8 @@ def _listed(path: str) -> list[Found]:
     return found
 
 
-def _matches(pattern: str) -> list[Found]:
-    """What a pattern matches: files as they are, folders with the pictures below them."""
+def _matches(pattern: str, passed: Counter[str]) -> list[Found]:
+    """What a pattern matches: files as they are, folders and archives with the pictures in them."""
     base, rest = _fixed(pattern)
     if not rest or not sources.is_folder(base):
         raise InputError(f"{pattern}: no such file or folder")
@@ -80,7 +104,10 @@ def _matches(pattern: str) -> list[Found]:
         names = sorted(glob.glob(rest, root_dir=base))
         folders = {name for name in names if os.path.isdir(os.path.join(base, name))}
         found = [Found(name, sources.within(base, name)) for name in names if name not in folders]
-        found += [one for name in sorted(folders) for one in _expand(os.path.join(base, name))]
+        found += [one for name in sorted(folders) for one in _expand(os.path.join(base, name), passed)]
+    archives = [one for one in found if sources.is_archive(one.path)]
+    found = [one for one in found if not sources.is_archive(one.path)]
+    found += [inner for one in archives for inner in _expand(one.path, passed)]
     if not found:
         raise InputError(f"{pattern}: no such file or folder")
     return found
@@ -104,9 +131,7 @@ def _chosen(name: str, pattern: list[str]) -> bool:
     parts = name.split("/")
     if _fits(parts, pattern):
         return True
-    return os.path.splitext(name)[1].lower() in SUFFIXES and any(
-        _fits(parts[:i], pattern) for i in range(1, len(parts))
-    )
+    return _suffix(name) in SUFFIXES and any(_fits(parts[:i], pattern) for i in range(1, len(parts)))
 
 
 def _fits(parts: list[str], pattern: list[str]) -> bool:

@@ -53,7 +53,8 @@ class YuNet:
         self.model = str(Path(model).absolute())
         try:
             digest = file_sha256(model)
-            _yunet_model(self.model)
+            nothing = np.zeros((_YUNET_SIDE, _YUNET_SIDE, 3), np.uint8)
+            _yunet_model(self.model).detect(nothing)  # other networks load as well
         except OSError as error:
             raise InputError(f"{model}: cannot be read ({error.strerror})") from None
         except cv2.error:

@@ -57,9 +57,12 @@ def run(
 ) -> Summary:
     """Label photos with the model of a weights file; ``options`` are those of `label`.
 
-    detector: an ONNX file of YuNet; None for dlib's. Raises InputError before anything is written: no such
-    weights, no such detector, and what `label` refuses.
+    detector: an ONNX file of YuNet; None for dlib's. device: "auto", "cpu" or "cuda", which is every GPU of the cluster
+    that CUDA_VISIBLE_DEVICES leaves. Raises InputError before anything is written: no such weights, device or detector,
+    and what `label` refuses.
     """
+    if device.startswith("cuda:"):  # Ray shows every worker the one GPU that it gave it
+        raise InputError(f"device {device!r}: every GPU is used; choose with CUDA_VISIBLE_DEVICES, and say cuda")
     from casfne.model.predictor import load  # workers that only decode must not import torch
 
     found = faces.YuNet(detector) if detector is not None else faces.Dlib()

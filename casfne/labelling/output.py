@@ -40,7 +40,7 @@ class Output:
         except OSError as error:
             raise InputError(f"{self.name}: cannot be reached ({one_line(error)})") from None
         if kind == pafs.FileType.File:
-            raise InputError(f"{self.name}: is a file, expected a folder for the labels")
+            raise InputError(f"{self.name}: is a file, expected a folder")
 
     def folders(self) -> list[str]:
         """The names of the folders in it, sorted."""
@@ -48,7 +48,12 @@ class Output:
 
     def names(self, folder: str) -> list[str]:
         """The names of the files in one of its folders ("": in itself), sorted; none where there is no such folder."""
-        return sorted(info.base_name for info in self._list(folder) if info.type == pafs.FileType.File)
+        return sorted(self.written_ns(folder))
+
+    def written_ns(self, folder: str) -> dict[str, int]:
+        """The same names, with when each was written, in nanoseconds since 1970."""
+        found = self._list(folder)
+        return {info.base_name: info.mtime_ns or 0 for info in found if info.type == pafs.FileType.File}
 
     def exists(self, part: str) -> bool:
         """Whether there is such a file."""

@@ -32,22 +32,23 @@ _MARKS = ("fingerprint", "made_by")  # what a file's metadata says of its run
 
 @dataclass(frozen=True)
 class Summary:
-    """What a folder of labels holds, recomputed from its shards, and what this run could not write."""
+    """What a folder of labels holds, recomputed from its shards, and how the images of this run fared."""
 
     images: int
     faces: int
     statuses: dict[str, int]  # rows of each status
     corpora: dict[str, dict[str, int]]  # the same per corpus, with its images
     codes: dict[str, int]  # rows that are unreadable or in error, by reason_code
-    reasons: list[str]  # of the first of them, "path: reason"
+    wanted: int  # images of this run
+    failed: int  # of them, those with a row that is unreadable or in error
+    reasons: list[str]  # of the first of these rows, "path: reason"
     missing: int  # images of this run without a row
     failures: list[str]  # the shards that they belong to, "shard: reason"
 
     @property
     def failed_share(self) -> float:
-        """Images unreadable, in error or missing, as a share of all; 0..1."""
-        failed = self.statuses["unreadable"] + self.statuses["error"] + self.missing
-        return failed / max(self.images + self.missing, 1)
+        """Images of this run that are unreadable, in error or missing, as a share of all of them; 0..1."""
+        return (self.failed + self.missing) / self.wanted
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Shard:
     part: str
     photos: tuple[Photo, ...]
     fingerprint: str
+    changed_ns: int = 0  # when the last of its photos was written, see `sources.State`
     again: frozenset[str] | None = None  # of a file that is there: the images that are made again; None: all
 
     @property
@@ -89,7 +91,8 @@ def plan(
     """Photos in shards of ``shard_rows``, corpus by corpus, in order.
 
     The fingerprint covers `maker` and each photo's name, path, size in bytes, points and box; not the batch size,
-    which only moves the last bits. ValueError when an image comes twice.
+    which only moves the last bits, nor when the photo was written, so that a copy elsewhere has the same labels:
+    `survey` looks at that. ValueError when an image comes twice.
     """
     if not photos:
         raise InputError("no images to label")
@@ -98,11 +101,13 @@ def plan(
     made_by = maker(identity, detector, options)
     shards = []
     for corpus, members in by_corpus(photos):
-        sizes = sources.sizes(photo.path for photo in members)
+        states = sources.states(photo.path for photo in members)
         for number, first in enumerate(range(0, len(members), shard_rows)):
             group = tuple(members[first : first + shard_rows])
-            content = [made_by, [_describe(photo, size) for photo, size in zip(group, sizes[first:], strict=False)]]
-            shards.append(Shard(f"corpus={corpus}/part-{number:05d}.parquet", group, fingerprint(content)))
+            theirs = states[first : first + shard_rows]
+            content = [made_by, [_describe(photo, state.size) for photo, state in zip(group, theirs, strict=True)]]
+            part, changed_ns = f"corpus={corpus}/part-{number:05d}.parquet", max(state.written_ns for state in theirs)
+            shards.append(Shard(part, group, fingerprint(content), changed_ns))
     return shards
 
 
@@ -140,7 +145,8 @@ def survey(
     """What is still to be made, and the files that must go before.
 
     Those are what a killed run left half-written and, with ``overwrite``, the labels of another run (other
-    weights, code, options or images, or left over from a larger one); without it, InputError names the first.
+    weights, code, options or images, images written later than their labels, or left over from a larger one); without
+    it, InputError names the first.
     ``retry_errors``: shards that are there are made again for their images that failed for a reason that can pass.
     """
     out.require_folder()
@@ -149,6 +155,13 @@ def survey(
     wanted |= {table.part: table.fingerprint for table in tables if table.columns}
     present, ruined = _present(out, {os.path.dirname(shard.part) for shard in shards}, {t.part for t in tables})
     foreign = [part for part, about in present.items() if about.get("fingerprint") != wanted.get(part)]
+    stale = _outdated(out, [shard for shard in shards if shard.part in set(present) - set(foreign)])
+    if stale and not (overwrite or foreign):
+        raise InputError(
+            f"{out.name}/{stale[0]}: an image was written after these labels of it ({len(stale)} such files);"
+            " overwrite them or name another folder"
+        )
+    foreign += stale
     if foreign and not overwrite:
         raise InputError(
             f"{out.name}/{foreign[0]}: {_difference(present[foreign[0]], made_by)} ({len(foreign)} such files);"
@@ -173,6 +186,13 @@ def _present(out: Output, folders: Iterable[str], tables: set[str]) -> tuple[dic
         said = dict(zip(parts, pool.map(lambda part: out.metadata(part, _MARKS), parts), strict=True))
     ruined = [part for part, about in said.items() if about is None]
     return {part: about for part, about in said.items() if about is not None}, [*ruined, *halves]
+
+
+def _outdated(out: Output, shards: Sequence[Shard]) -> list[str]:
+    """The files that are older than one of their images."""
+    folders = {os.path.dirname(shard.part) for shard in shards}
+    made = {f"{folder}/{name}": when for folder in folders for name, when in out.written_ns(folder).items()}
+    return [shard.part for shard in shards if made[shard.part] < shard.changed_ns]
 
 
 def _of(part: str, tables: set[str]) -> bool:
@@ -241,7 +261,7 @@ def _summarise(out: Output, shards: Sequence[Shard], failures: Mapping[str, str]
     counts: dict[str, Counter[str]] = {}
     codes: Counter[str] = Counter()
     reasons: list[str] = []
-    faces = 0
+    faces = failed = 0
     absent = {part: len(shard.photos) for part, shard in wanted.items()}
     for part, rows in _rows(out):
         corpus = part.partition("/")[0].removeprefix("corpus=")
@@ -250,10 +270,11 @@ def _summarise(out: Output, shards: Sequence[Shard], failures: Mapping[str, str]
         count.update(rows["status"])
         count["images"] += len(ids)
         faces += sum(index >= 0 for index in rows["face_index"])
-        failed = [i for i, status in enumerate(rows["status"]) if status in _FAILED]
-        codes.update(str(rows["reason_code"][i]) for i in failed)
-        reasons += [f"{rows['path'][i]}: {rows['reason'][i]}" for i in failed[: _REASONS - len(reasons)]]
+        bad = [i for i, status in enumerate(rows["status"]) if status in _FAILED]
+        codes.update(str(rows["reason_code"][i]) for i in bad)
         if part in wanted:
+            failed += len({rows["image_id"][i] for i in bad})
+            reasons += [f"{rows['path'][i]}: {rows['reason'][i]}" for i in bad[: _REASONS - len(reasons)]]
             absent[part] = sum(photo.image_id not in ids for photo in wanted[part].photos)
     lost = "its worker failed; Ray's messages say why"
     return Summary(
@@ -262,6 +283,8 @@ def _summarise(out: Output, shards: Sequence[Shard], failures: Mapping[str, str]
         statuses={status: sum(count[status] for count in counts.values()) for status in schema.STATUSES},
         corpora={corpus: {k: count[k] for k in ("images", *schema.STATUSES)} for corpus, count in counts.items()},
         codes=dict(sorted(codes.items())),
+        wanted=sum(len(shard.photos) for shard in shards),
+        failed=failed,
         reasons=reasons,
         missing=sum(absent.values()),
         failures=[f"{part}: {failures.get(part, lost)}" for part, count in absent.items() if count or part in failures],

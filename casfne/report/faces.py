@@ -60,6 +60,8 @@ NUMBERS = {
     "roughness_deg": "roughness",
     "coverage": "coverage",
 }
+KEY = ["corpus", "image_id", "face_index"]
+"""The columns that tell faces apart."""
 LABELLED = [*SHOWN, "corpus", "stages", "refinements", *NUMBERS]
 """The columns that `of_labels` needs."""
 
@@ -114,11 +116,10 @@ def chosen(frame: pd.DataFrame, count: int) -> pd.DataFrame:
 
 def pictured(labels: str, rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` of labels again, in their order, with the columns ``LABELLED``."""
-    key = ["corpus", "image_id", "face_index"]
     if rows.empty:
         return pd.DataFrame(columns=LABELLED)
     found = table.read(labels, LABELLED, [("image_id", "in", list(rows["image_id"])), ("status", "==", "ok")])
-    return rows[key].merge(found, "left", key, validate="one_to_one")
+    return rows[KEY].merge(found, "left", KEY, validate="one_to_one")
 
 
 # --- as JSON ---

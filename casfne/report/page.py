@@ -105,7 +105,7 @@ def _headlines(evaluation: Evaluation | None, labels: Labels | None) -> list[tup
         said.append((f"{100 * e['by_pixel'][last]['below_20_deg']:.0f} %", "of their pixels within 20° of the truth"))
     if labels is not None:
         f = labels.frame
-        ok, images = int((f["status"] == "ok").sum()), f["image_id"].nunique()
+        ok, images = int((f["status"] == "ok").sum()), len(f[["corpus", "image_id"]].drop_duplicates())
         said.append((f"{ok:,}", f"faces labelled in {images:,} images of {', '.join(f['corpus'].unique())}"))
         if f["confidence_deg"].notna().any():
             said.append((f"{f['confidence_deg'].median():.1f}°", "error to expect of a label (median, calibrated)"))

@@ -16,6 +16,7 @@ import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 from casfne.errors import InputError, one_line
 from casfne.sources.archives import bounded, opened, picture_column
@@ -54,7 +55,7 @@ __all__ = [
     "parent",
     "picture_column",
     "read_bytes",
-    "sizes",
+    "states",
     "unescape",
     "within",
 ]
@@ -90,8 +91,8 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
 
 
-def _objects(uri: str) -> dict[str, int]:
-    """Size by name of the objects below a URI."""
+def _objects(uri: str) -> dict[str, "State"]:
+    """State by name of the objects below a URI."""
     from pyarrow import fs
 
     filesystem, base = open_filesystem(uri)
@@ -101,7 +102,7 @@ def _objects(uri: str) -> dict[str, int]:
         raise InputError(f"{uri}: no such folder") from None
     except OSError as error:
         raise InputError(f"{uri}: cannot be listed ({one_line(error)})") from None
-    return {info.path[len(base) + 1 :]: info.size for info in found if info.type == fs.FileType.File}
+    return {i.path[len(base) + 1 :]: State(i.size, i.mtime_ns or 0) for i in found if i.type == fs.FileType.File}
 
 
 def _walk(root: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
@@ -167,26 +168,38 @@ def _real(folder: str) -> str:
     return os.path.realpath(folder)
 
 
-def sizes(paths: Iterable[str]) -> list[int]:
-    """Bytes of each file or member, -1 where it cannot be told; each folder of a bucket is listed once. For rows of
-    Parquet files: of the whole file, whose rows are not counted one by one."""
-    listed: dict[str, dict[str, int]] = {}
-    return [_size(path, listed) for path in paths]
+class State(NamedTuple):
+    """What tells a file from a later one of its name: its bytes, -1 where that cannot be told; and when it was last
+    written, in nanoseconds since 1970, 0 where that cannot be told."""
+
+    size: int
+    written_ns: int
 
 
-def _size(path: str, listed: dict[str, dict[str, int]]) -> int:
+_UNKNOWN = State(-1, 0)
+
+
+def states(paths: Iterable[str]) -> list[State]:
+    """The state of each file; each folder of a bucket is listed once. Of a member of an archive: its own size (of rows
+    of Parquet files: the whole file's), and when the archive was written."""
+    listed: dict[str, dict[str, State]] = {}
+    return [_state(path, listed) for path in paths]
+
+
+def _state(path: str, listed: dict[str, dict[str, State]]) -> State:
     archive, member = _member(path)
     try:
         if archive and is_archive(archive):
-            return opened(archive).size(member)
+            return State(opened(archive).size(member), _state(archive, listed).written_ns)
         if (local := local_path(path)) is not None:
-            return os.stat(local).st_size
+            found = os.stat(local)
+            return State(found.st_size, found.st_mtime_ns)
         folder = parent(path)
         if folder not in listed:
             listed[folder] = _objects(folder)
-        return listed[folder].get(split(path)[2].rpartition("/")[2], -1)
+        return listed[folder].get(split(path)[2].rpartition("/")[2], _UNKNOWN)
     except (OSError, ValueError):
-        return -1
+        return _UNKNOWN
 
 
 # --- reading ---
