@@ -157,7 +157,7 @@ def test_what_is_passed_over_is_counted_and_photographs_of_every_kind_are_found(
         (tmp_path / name).write_bytes(b"")
     assert sorted(Path(p.path).name for p in open_inputs([tmp_path])) == kinds
     assert [record.getMessage() for record in caplog.records] == [
-        "4 files are no pictures by their names, and are passed over: 2 .txt, 1 without a suffix, 1 .zip"
+        "passed over, as no pictures by their names: 2 .txt, 1 without a suffix, 1 .zip"
     ]
 
 

@@ -40,7 +40,7 @@ def read_all(inputs: Sequence[str]) -> list[Photo]:
     if passed:
         often = sorted(passed.items(), key=lambda kind: (-kind[1], kind[0]))
         kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in often)
-        log.warning("%d files are no pictures by their names, and are passed over: %s", passed.total(), kinds)
+        log.warning("passed over, as no pictures by their names: %s", kinds)
     return named(list(seen.values()), "folder", inputs[0] if inputs else "inputs")
 
 
