@@ -85,6 +85,23 @@ def test_every_fusion_computes_in_half_precision(fusion):
     assert angle_deg(full.movedim(1, -1).numpy(), half.movedim(1, -1).numpy()).mean() < 0.5
 
 
+@pytest.mark.parametrize("precision, tiny", [(torch.float16, 1e-9), (torch.bfloat16, 1e-41), (torch.float32, 1e-41)])
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_biases_too_small_for_a_precision_are_no_trouble(precision, tiny, scale):
+    """Weight decay leaves such ones: alone, or with a channel that still says something."""
+    network, images = lively(CascadeConfig(width=8)), torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        for norms in (network.initial.norm, network.refinement.norm):
+            for norm in norms:
+                norm.running_mean[0] = 0
+                norm.weight[0] *= scale
+                norm.bias[0] = tiny
+        for up in (*network.initial.up, *network.refinement.up):
+            up.bias[0] = 0
+        full, rounded = network(images)[-1], fuse(network, precision)(images)[-1]
+    assert angle_deg(full.movedim(1, -1).numpy(), rounded.movedim(1, -1).numpy()).mean() < 0.5
+
+
 def test_folding_matters(network):
     image = torch.rand(1, 3, 64, 64)
     without = fuse(Cascade(network.config))

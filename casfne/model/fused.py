@@ -186,11 +186,12 @@ def _settle_biases(ups: Any, precision: torch.dtype) -> None:
     """Make the biases numbers of ``precision``, exactly: rounded, they would shift all pixels of a channel alike.
 
     A channel is stretched until its bias is such a number, and the next layer reads it shrunk by as much; the ReLU
-    between them lets that through.
+    between them lets that through. A bias that is 0 in ``precision`` (weight decay leaves such ones) is dropped: to
+    stretch its channel to that would leave nothing of it.
     """
     for up, following in pairwise(ups):
         settled = up.bias.to(precision).float()
-        stretch = torch.where(up.bias == 0, 1.0, settled / up.bias)
+        stretch = torch.where(settled == 0, 1.0, settled / up.bias)
         up.weight.mul_(stretch.view(1, -1, 1, 1))
         up.bias.copy_(settled)
         following.weight[: len(stretch)].div_(stretch.view(-1, 1, 1, 1))
