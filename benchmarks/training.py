@@ -40,7 +40,7 @@ def run() -> list[Result]:
 def paper() -> config.Train:
     """The settings of params.yaml under the profile `paper`, from random weights."""
     settings = dataclasses.replace(config.load("params.yaml", "train"), profile="paper")
-    profile = dataclasses.replace(settings.chosen, encoder="random")
+    profile = dataclasses.replace(settings.chosen, start="random")
     return dataclasses.replace(settings, profiles={"paper": profile})
 
 
