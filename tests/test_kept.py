@@ -1,6 +1,7 @@
 """Portraits that are kept once rendered: the same batches, each rendered once, and never those of another studio."""
 
 import dataclasses
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -91,6 +92,32 @@ def test_other_files_are_refused(tmp_path):
     np.save(tmp_path / "8" / "face.npy", np.zeros((5, 1, 8, 8), bool))
     with pytest.raises(InputError, match=r"face\.npy: bool \(5, 1, 8, 8\), expected bool \(6, 1, 8, 8\)"):
         Kept(Source(), tmp_path).__getitems__(asked(1))
+
+
+def opened_together(folder, barrier, said):
+    """One of the processes that ask for their first batch at the same time."""
+    barrier.wait()
+    try:
+        batch = Kept(Source(), folder).__getitems__(asked(2))
+        said.put("" if torch.equal(batch["image"][0], Source().one(2, 8)["image"]) else "another image")
+    except Exception as error:
+        said.put(repr(error))
+
+
+def test_processes_that_begin_together_share_the_files(tmp_path):
+    """The workers of a training do: none may find a file half made, or make it anew under another."""
+    context = multiprocessing.get_context("fork")
+    for i in range(8):
+        barrier, said = context.Barrier(4), context.SimpleQueue()
+        processes = [context.Process(target=opened_together, args=(tmp_path / str(i), barrier, said)) for _ in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0] * 4
+        assert [said.get() for _ in processes] == [""] * 4
+        names = {path.name for path in (tmp_path / str(i) / "8").iterdir()}
+        assert names == {"image.npy", "normal.npy", "face.npy", "there.npy"}
 
 
 @pytest.mark.parametrize("change", [{"seed": 4}, {"supersample": 2}, {"count": 7}])

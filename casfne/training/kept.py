@@ -1,7 +1,10 @@
 """Rendered portraits kept in files: a CPU renders a portrait no faster than it learns from it."""
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -73,8 +76,7 @@ class Kept:
 def _array(file: Path, kind: type, shape: tuple[int, ...]) -> NDArray:
     """The array in ``file``, for reading and writing; zeros where there was none. InputError: it is another one."""
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.lib.format.open_memmap(file, "w+", kind, shape).flush()
+        _make(file, kind, shape)
     try:
         found = np.lib.format.open_memmap(file, "r+")
     except ValueError as error:
@@ -82,6 +84,17 @@ def _array(file: Path, kind: type, shape: tuple[int, ...]) -> NDArray:
     if found.shape != shape or found.dtype != kind:
         raise InputError(f"{file}: {found.dtype} {found.shape}, expected {np.dtype(kind)} {shape}; remove its folder")
     return found
+
+
+def _make(file: Path, kind: type, shape: tuple[int, ...]) -> None:
+    """Zeros in ``file``, whole from the first; of several processes at it the first one's stay, which others may
+    already be writing to."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=file.parent) as folder:
+        made = Path(folder) / file.name
+        np.lib.format.open_memmap(made, "w+", kind, shape).flush()
+        with suppress(FileExistsError):
+            os.link(made, file)
 
 
 def kept(source: Source, settings: Portraits, files: Sequence[Path]) -> Kept:
