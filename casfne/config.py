@@ -126,6 +126,12 @@ class Profile:
         """Optimiser steps of the whole schedule."""
         return sum(part.steps for part in self.schedule)
 
+    def check_processes(self, count: int, named: str) -> None:
+        """InputError, which begins with ``named``, where ``count`` processes cannot have equal parts of every batch."""
+        for part in self.schedule:
+            if part.batch % count:
+                raise InputError(f"{named}: {count} cannot share batches of {part.batch}")
+
 
 @dataclass(frozen=True)
 class Train:
@@ -168,9 +174,7 @@ class Train:
         for name in ("replicas", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name}: {getattr(self, name)}, expected at least 1")
-        for part in self.chosen.schedule:
-            if part.batch % self.replicas:
-                raise InputError(f"train.replicas: {self.replicas} cannot share batches of {part.batch}")
+        self.chosen.check_processes(self.replicas, "train.replicas")
 
     @property
     def chosen(self) -> Profile:

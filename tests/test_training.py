@@ -28,6 +28,7 @@ from casfne.model.confidence import expected_error_deg, names
 from casfne.normals import angle_deg, sphere
 from casfne.provenance import file_sha256
 from casfne.training import fleet
+from casfne.training.__main__ import join
 from casfne.training.calibrate import calibration_people, fit_confidence
 from casfne.training.dataset import Order, Request, Samples, unpack
 from casfne.training.job import Job, run
@@ -431,6 +432,25 @@ def test_two_processes_do_what_one_does(samples, tmp_path, local_ray):
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert (first(image)[-1] - second(image)[-1]).abs().mean() < 0.01
     assert not jobs[2].checkpoint.exists()
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_processes_that_cannot_share_a_batch_are_refused(samples, tmp_path, monkeypatch, count):
+    """Their parts would count for different shares of it, and their batch norms would take them for equal."""
+    monkeypatch.setattr("casfne.training.job.rank_and_world", lambda: (0, count))
+    with pytest.raises(InputError, match=f"processes: {count} cannot share batches of 4"):
+        run(job(samples, tmp_path, small(1)), lambda: nullcontext(lambda *_: None))
+
+
+@pytest.mark.parametrize("device, backend", [("cpu", "gloo"), ("cuda", "nccl")])
+def test_processes_meet_where_they_train(monkeypatch, device, backend):
+    met = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a machine with GPUs may train on its CPU
+    monkeypatch.setattr(torch.cuda, "set_device", met.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", met.append)
+    join(torch.device(device))
+    assert met == [backend, 1][: 1 + (device == "cuda")]
 
 
 def test_what_stops_one_process_is_raised(samples, tmp_path, local_ray):

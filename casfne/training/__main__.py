@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from casfne.errors import guard
+from casfne.model.devices import choose_device
 from casfne.training.job import Job, run
 from casfne.training.loop import Report
 
@@ -32,11 +33,16 @@ def main() -> None:
     parser.add_argument("job", help="JSON file of the job")
     job = Job.read(parser.parse_args().job)
     if "RANK" in os.environ:  # torchrun's
-        cuda = torch.cuda.is_available()
-        torch.distributed.init_process_group("nccl" if cuda else "gloo")
-        if cuda:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        join(choose_device(job.settings.device))
     run(job, printing)
+
+
+def join(device: torch.device) -> None:
+    """Meet torchrun's other processes, to train on ``device``; of GPUs each takes its own."""
+    cuda = device.type == "cuda"
+    torch.distributed.init_process_group("nccl" if cuda else "gloo")
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 if __name__ == "__main__":

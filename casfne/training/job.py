@@ -100,8 +100,13 @@ class Job:
 
 
 def run(job: Job, reporter: Reporter) -> None:
-    """Train, calibrate, write the weights; then the checkpoint goes. One of several processes, or the only one."""
-    first = rank_and_world()[0] == 0
+    """Train, calibrate, write the weights; then the checkpoint goes. One of several processes, or the only one.
+
+    InputError, before anything is done, where the processes cannot have equal parts of every batch.
+    """
+    rank, world = rank_and_world()
+    first = rank == 0
+    job.settings.chosen.check_processes(world, "processes")
     used, held = job.sources()
     if first:
         print(f"starts from {job.settings.chosen.start} weights", flush=True)
