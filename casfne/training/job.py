@@ -24,7 +24,7 @@ from casfne.training.augment import check_kinds
 from casfne.training.calibrate import fit_confidence
 from casfne.training.dataset import Samples, Source
 from casfne.training.kept import kept
-from casfne.training.loop import Report, train
+from casfne.training.loop import Report, is_ours, start_file, train
 from casfne.training.parallel import rank_and_world
 from casfne.training.rendered import Rendered, head_files, open_studio
 
@@ -108,6 +108,7 @@ def run(job: Job, reporter: Reporter) -> None:
     first = rank == 0
     job.settings.chosen.check_processes(world, "processes")
     used, held = job.sources()
+    began = _start(job.settings.chosen.start)  # before the training: the file may be another one after it
     if first:
         print(f"starts from {job.settings.chosen.start} weights", flush=True)
     with reporter() if first else nullcontext(lambda *_: None) as report:
@@ -115,11 +116,20 @@ def run(job: Job, reporter: Reporter) -> None:
     if first:
         confidence = fit_confidence(trained.network, held, job.settings.chosen.schedule[-1].size)
         facts = {"made_by": job.made_by, "profile": job.settings.profile, "seed": job.settings.seed}
-        about = facts | _start(job.settings.chosen.start) | {"confidence": confidence}
+        about = facts | began | {"confidence": confidence}
         save_weights(job.weights, trained.network, about | job.about)
         job.checkpoint.unlink()
         print(f"{trained.steps_per_s:.2f} steps/s, {trained.waiting_share:.1%} of the time waiting for data")
 
 
-def _start(start: str) -> dict[str, str]:
-    return {"start": start} | ({"start_sha256": file_sha256(start)} if Path(start).is_file() else {})
+def _start(start: str) -> dict[str, Any]:
+    """What weights say of their training's ``start``: its name, the file's hash, and, where it is of ours too, what it
+    says of itself: so every one of a chain of trainings is recorded in the last one's weights."""
+    file = start_file(start)
+    if file is None:
+        return {"start": start}
+    facts = {"start": start, "start_sha256": file_sha256(file)}
+    if not is_ours(start):
+        return facts
+    _, about = load_weights(start)
+    return facts | {"start_about": {name: value for name, value in about.items() if name != "confidence"}}
