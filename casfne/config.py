@@ -4,6 +4,7 @@ An unknown key, a missing one, or a value of the wrong type is an InputError tha
 """
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -11,6 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from casfne.errors import InputError
+
+NEAREST_LAMP = 0.1  # metres from the middle of the face: a lamp nearer than that is in the head
+
+
+def _within(prefix: str, section: Any, low: float, *names: str, high: float = math.inf) -> None:
+    """InputError where one of these values of ``section`` is not in low..high, or not a number; null may stay."""
+    for name in names:
+        value = getattr(section, name)
+        if value is not None and not low <= value <= high:
+            expected = f"at least {low}" if high == math.inf else f"{low} to {high}"
+            raise InputError(f"{prefix}{name}: {value}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -33,9 +45,10 @@ class Simulate:
     corpus_images: int
 
     def __post_init__(self) -> None:
-        for name in ("people", "sessions", "height", "width", "corpus_images"):
-            if getattr(self, name) < 1:
-                raise InputError(f"simulate.{name}: {getattr(self, name)}, expected at least 1")
+        _within("simulate.", self, 1, "people", "sessions", "height", "width", "corpus_images")
+        _within("simulate.", self, 0, "seed", "noise", "gloss", "ambient", "motion")
+        _within("simulate.", self, 0, "max_yaw_deg", "max_pitch_deg", high=90)
+        _within("simulate.", self, NEAREST_LAMP, "light_distance")
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,11 @@ class Prepare:
     workers: int
     max_failed_share: float
 
+    def __post_init__(self) -> None:
+        _within("prepare.", self, NEAREST_LAMP, "light_distance")
+        _within("prepare.", self, 0, "shadow", "saturation", "max_failed_share", high=1)
+        _within("prepare.", self, 0, "workers")
+
 
 @dataclass(frozen=True)
 class Split:
@@ -56,6 +74,10 @@ class Split:
 
     test_share: float
     seed: int
+
+    def __post_init__(self) -> None:
+        _within("split.", self, 0, "test_share", high=1)
+        _within("split.", self, 0, "seed")
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,7 @@ class Step:
     def __post_init__(self) -> None:
         if self.size < 64 or self.size % 32 or self.batch < 1 or self.steps < 1:
             raise InputError(f"train schedule: {self}: size a multiple of 32 from 64 on, batch and steps at least 1")
+        _within("train schedule: ", self, 0, "learning_rate", "end_rate")
 
 
 @dataclass(frozen=True)
@@ -93,8 +116,10 @@ class Portraits:
     keep: str | None
 
     def __post_init__(self) -> None:
-        if not self.heads or self.count < 1 or self.held < 0 or self.supersample < 1:
-            raise InputError(f"train portraits: {self}: at least one head model, count and supersample from 1")
+        if not self.heads:
+            raise InputError("train portraits: no heads, expected at least one head model")
+        _within("train portraits: ", self, 1, "count", "supersample")
+        _within("train portraits: ", self, 0, "seed", "held")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +138,10 @@ class Profile:
     schedule: tuple[Step, ...]
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ema < 1 or min(self.clip_norm, self.weight_decay) < 0:
-            raise InputError(
-                f"train profile: ema {self.ema} (from 0, below 1), clip_norm {self.clip_norm} and "
-                f"weight_decay {self.weight_decay} (from 0)"
-            )
+        _within("train profile: ", self, 1, "width")
+        _within("train profile: ", self, 0, "weight_decay", "clip_norm")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"train profile: ema: {self.ema}, expected from 0, below 1")
         if not self.schedule:
             raise InputError("train profile: an empty schedule")
 
@@ -160,8 +184,8 @@ class Train:
     def __post_init__(self) -> None:
         if self.profile not in self.profiles:
             raise InputError(f"train.profile: {self.profile!r} is none of {', '.join(self.profiles)}")
-        if self.refinements < 0:
-            raise InputError(f"train.refinements: {self.refinements}, expected 0 or more")
+        _within("train.", self, 0, "refinements", "seed", "weight_rec", "weight_tv", "weight_adv", "workers")
+        _within("train.", self, 1, "replicas", "log_every", "checkpoint_every")
         choices = {
             "reconstruction": ("cosine", "chord"),
             "rec_pixels": ("mask", "all"),
@@ -171,9 +195,6 @@ class Train:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InputError(f"train.{name}: {getattr(self, name)!r}, expected {' or '.join(known)}")
-        for name in ("replicas", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"train.{name}: {getattr(self, name)}, expected at least 1")
         self.chosen.check_processes(self.replicas, "train.replicas")
 
     @property
@@ -189,6 +210,9 @@ class Evaluate:
     batch: int
     figure_rows: int
 
+    def __post_init__(self) -> None:
+        _within("evaluate.", self, 1, "batch", "figure_rows")
+
 
 @dataclass(frozen=True)
 class Ablate:
@@ -201,6 +225,9 @@ class Ablate:
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"ablate.seeds: {list(self.seeds)}, expected one or more, each once")
+        if min(self.seeds) < 0:
+            raise InputError(f"ablate.seeds: {min(self.seeds)}, expected at least 0")
+        _within("ablate.", self, 1, "batch")
 
 
 @dataclass(frozen=True)
@@ -210,8 +237,7 @@ class Ablation:
     rounds: int
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise InputError(f"ablation.rounds: {self.rounds}, expected at least 1")
+        _within("ablation.", self, 1, "rounds")
 
 
 @dataclass(frozen=True)
@@ -226,6 +252,11 @@ class Label:
     device: str
     max_failed_share: float
 
+    def __post_init__(self) -> None:
+        _within("label.", self, 1, "shard_rows")
+        _within("label.", self, 0, "batch", "actors")
+        _within("label.", self, 0, "max_failed_share", high=1)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -233,6 +264,9 @@ class Report:
 
     tested_faces: int
     labelled_faces: int
+
+    def __post_init__(self) -> None:
+        _within("report.", self, 0, "tested_faces", "labelled_faces")
 
 
 def load(path: Path | str, section: str) -> Any:
@@ -247,7 +281,9 @@ def load(path: Path | str, section: str) -> Any:
         c.__name__.lower(): c for c in (Simulate, Prepare, Split, Train, Evaluate, Ablate, Ablation, Label, Report)
     }
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.safe_load(
+            Path(path).read_bytes()
+        )  # YAML says how bytes are to be read, and what is wrong with them
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:

@@ -92,6 +92,46 @@ def test_impossible_values_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "key, value, expected",
+    [
+        ("simulate.noise", -1.0, "at least 0"),
+        ("simulate.light_distance", 0.0, r"at least 0\.1"),
+        ("simulate.light_distance", -1.0, r"at least 0\.1"),
+        ("simulate.max_yaw_deg", 91.0, "0 to 90"),
+        ("simulate.max_pitch_deg", 500.0, "0 to 90"),
+        ("simulate.seed", -1, "at least 0"),
+        ("prepare.light_distance", 0.0, r"at least 0\.1"),
+        ("prepare.shadow", 2.0, "0 to 1"),
+        ("prepare.workers", -1, "at least 0"),
+        ("split.test_share", 1.5, "0 to 1"),
+        ("evaluate.batch", 0, "at least 1"),
+        ("evaluate.figure_rows", 0, "at least 1"),
+        ("ablate.batch", 0, "at least 1"),
+        ("label.shard_rows", 0, "at least 1"),
+        ("label.batch", -1, "at least 0"),
+        ("label.max_failed_share", 2.0, "0 to 1"),
+        ("report.tested_faces", -1, "at least 0"),
+    ],
+)
+def test_values_out_of_bounds_are_named(tmp_path, key, value, expected):
+    section, name = key.split(".")
+    content = yaml.safe_load(PARAMS.read_text())
+    content[section][name] = value
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=rf"params\.yaml: {key}: {value}, expected {expected}"):
+        config.load(tmp_path / "params.yaml", section)
+
+
+@pytest.mark.parametrize(
+    "content", [b"split: {seed: \xff}", b"\xff\xfes\x00", "split: {seed: 1}".encode("utf-16")[:-1]]
+)
+def test_files_that_are_no_text_are_named(tmp_path, content):
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=r"params\.yaml: "):
+        config.load(tmp_path / "params.yaml", "split")
+
+
+@pytest.mark.parametrize(
     "key, value, message",
     [
         ("reconstruction", "l1", r"train\.reconstruction: 'l1', expected cosine or chord"),
@@ -100,15 +140,24 @@ def test_impossible_values_are_named(tmp_path):
         ("precision", "fp16", r"train\.precision: 'fp16', expected auto or fp32 or bf16"),
         ("replicas", 3, r"train\.replicas: 3 cannot share batches of 4"),
         ("log_every", 0, r"train\.log_every: 0, expected at least 1"),
-        ("demo.ema", 1.0, r"ema 1\.0 \(from 0, below 1\)"),
-        ("demo.clip_norm", -1, r"clip_norm -1\.0 and weight_decay"),
-        ("demo.weight_decay", -1, r"weight_decay -1\.0 \(from 0\)"),
+        ("seed", -1, r"train\.seed: -1, expected at least 0"),
+        ("workers", -1, r"train\.workers: -1, expected at least 0"),
+        ("refinements", -1, r"train\.refinements: -1, expected at least 0"),
+        ("weight_adv", -1, r"train\.weight_adv: -1\.0, expected at least 0"),
+        ("weight_rec", float("nan"), r"train\.weight_rec: nan, expected at least 0"),
+        ("demo.width", 0, "train profile: width: 0, expected at least 1"),
+        ("demo.ema", 1.0, r"ema: 1\.0, expected from 0, below 1"),
+        ("demo.clip_norm", -1, r"clip_norm: -1\.0, expected at least 0"),
+        ("demo.weight_decay", -1, r"weight_decay: -1\.0, expected at least 0"),
+        ("demo.learning_rate", -1e-3, r"train schedule: learning_rate: -0\.001, expected at least 0"),
+        ("demo.end_rate", -1e-3, r"train schedule: end_rate: -0\.001, expected at least 0"),
         ("demo.schedule", [], "an empty schedule"),
         ("demo.size", 100, "size a multiple of 32 from 64 on"),
         ("demo.portraits", "anny", r"train\.profiles\.demo\.portraits: expected keys and values, got 'anny'"),
         ("demo.portraits", PORTRAITS | {"heads": "x.npz"}, r"portraits\.heads: expected tuple, got 'x\.npz'"),
         ("demo.portraits", PORTRAITS | {"heads": []}, "at least one head model"),
-        ("demo.portraits", PORTRAITS | {"count": 0}, "count and supersample from 1"),
+        ("demo.portraits", PORTRAITS | {"count": 0}, "train portraits: count: 0, expected at least 1"),
+        ("demo.portraits", PORTRAITS | {"held": -1}, "train portraits: held: -1, expected at least 0"),
         ("demo.portraits", PORTRAITS | {"cuont": 5}, r"portraits\.cuont: unknown key"),
         ("demo.augment", "flip", r"augment: expected tuple, got 'flip'"),
     ],
@@ -116,7 +165,7 @@ def test_impossible_values_are_named(tmp_path):
 def test_impossible_trainings_are_named(tmp_path, key, value, message):
     content = yaml.safe_load(PARAMS.read_text())
     place = content["train"]
-    if key in ("demo.size", "demo.augment"):
+    if key in ("demo.size", "demo.augment", "demo.learning_rate", "demo.end_rate"):
         place, key = place["profiles"]["demo"]["schedule"][0], key.partition(".")[2]
     elif key.startswith("demo."):
         place, key = place["profiles"]["demo"], key.removeprefix("demo.")

