@@ -132,12 +132,15 @@ class Profile:
     residual: bool
     symmetric: bool
     start: str
+    normalisation: str
     weight_decay: float
     clip_norm: float
     ema: float
     schedule: tuple[Step, ...]
 
     def __post_init__(self) -> None:
+        if self.normalisation not in ("none", "imagenet"):
+            raise InputError(f"train profile: normalisation: {self.normalisation!r}, expected none or imagenet")
         _within("train profile: ", self, 1, "width")
         _within("train profile: ", self, 0, "weight_decay", "clip_norm")
         if not 0 <= self.ema < 1:

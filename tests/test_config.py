@@ -24,6 +24,7 @@ def test_both_profiles_are_a_switch_away():
     paper = train.profiles["paper"]
     assert train.chosen is train.profiles["demo"]
     assert paper.width == 32 and paper.schedule == (config.Step(256, 8, 500000, 1e-4, 1e-4, ()),)
+    assert (paper.start, paper.normalisation) == ("imagenet", "none")  # as the authors' release feeds its network
     assert (train.refinements, train.weight_rec, train.weight_tv, train.weight_adv) == (2, 1.0, 0.002, 0.0001)
 
 
@@ -145,6 +146,7 @@ def test_files_that_are_no_text_are_named(tmp_path, content):
         ("refinements", -1, r"train\.refinements: -1, expected at least 0"),
         ("weight_adv", -1, r"train\.weight_adv: -1\.0, expected at least 0"),
         ("weight_rec", float("nan"), r"train\.weight_rec: nan, expected at least 0"),
+        ("demo.normalisation", "mean", "normalisation: 'mean', expected none or imagenet"),
         ("demo.width", 0, "train profile: width: 0, expected at least 1"),
         ("demo.ema", 1.0, r"ema: 1\.0, expected from 0, below 1"),
         ("demo.clip_norm", -1, r"clip_norm: -1\.0, expected at least 0"),

@@ -347,9 +347,10 @@ def test_a_training_goes_on_from_weights_of_the_same_network_alone(tmp_path):
     profile = dataclasses.replace(settings.chosen, start=str(tmp_path / "first.safetensors"))
     again = start(dataclasses.replace(settings, seed=99, profiles={"demo": profile}), torch.device("cpu"))
     assert same(again.network, state.network)
-    wider = dataclasses.replace(profile, width=8)
-    with pytest.raises(InputError, match=r"first\.safetensors: CascadeConfig\(width=4"):
-        start(dataclasses.replace(settings, profiles={"demo": wider}), torch.device("cpu"))
+    for other in ({"width": 8}, {"normalisation": "imagenet"}):
+        profiles = {"demo": dataclasses.replace(profile, **other)}
+        with pytest.raises(InputError, match=r"first\.safetensors: CascadeConfig\(width=4"):
+            start(dataclasses.replace(settings, profiles=profiles), torch.device("cpu"))
 
 
 def test_a_clipped_gradient_is_short(samples):
@@ -518,16 +519,17 @@ def test_a_job_leaves_weights_that_say_what_made_them(samples, tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.safetensors"]
 
 
-def test_an_encoder_from_a_file_is_named_with_its_hash(samples, tmp_path, capsys):
+@pytest.mark.parametrize("normalisation", ["none", "imagenet"])
+def test_an_encoder_from_a_file_is_named_with_its_hash_and_fed_as_asked(samples, tmp_path, capsys, normalisation):
     path = tmp_path / "resnet.pth"
     torch.save(resnet18().state_dict(), path)
     settings = small(1)
-    profile = dataclasses.replace(settings.chosen, start=str(path))
+    profile = dataclasses.replace(settings.chosen, start=str(path), normalisation=normalisation)
     work = job(samples, tmp_path / "out", dataclasses.replace(settings, profiles={"demo": profile}))
     run(work, lambda: nullcontext(lambda *_: None))
     network, about = load_weights(work.weights)
     assert about["start"] == str(path) and about["start_sha256"] == file_sha256(path)
-    assert network.config.normalisation == "imagenet"
+    assert network.config.normalisation == normalisation
     assert f"starts from {path} weights" in capsys.readouterr().out
 
 

@@ -58,8 +58,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "refinements: 1": {"refinements": 1},
     "refinements: 2, each in place of the normals (the paper's)": {"residual": False},
     "the same, weight decay 5e-5 (the authors')": {"residual": False, "weight_decay": 5e-5},
-    "E_f: from random weights": {"start": "random"},
-    "E_f: ResNet-18, from random weights": {"start": "random", "encoder": "resnet18"},
+    "E_f: from random weights": {"start": "random", "normalisation": "none"},
+    "E_f: ResNet-18, from random weights": {"start": "random", "normalisation": "none", "encoder": "resnet18"},
 }
 TABLE = Path(__file__).with_suffix(".md")
 

@@ -5,7 +5,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,10 @@ def start(config: Train, device: torch.device) -> State:
     """Fresh networks and optimisers, from the seed; Adam, the discriminator's weight decay as released (5e-4)."""
     torch.manual_seed(config.seed)
     profile = config.chosen
-    normalisation = "none" if profile.start == "random" else "imagenet"
     cascade = CascadeConfig(
         profile.width,
         config.refinements,
-        normalisation,
+        profile.normalisation,
         config.fusion,
         profile.encoder,
         profile.residual,
@@ -114,7 +113,7 @@ def begin(config: CascadeConfig, start: str) -> Cascade:
     if not is_ours(start):
         return build(config, start)
     network, _ = load_weights(start)
-    if network.config != replace(config, normalisation=network.config.normalisation):
+    if network.config != config:
         raise InputError(f"{start}: {network.config}; the profile's network is {config}")
     return network
 

@@ -38,6 +38,7 @@ PROFILE = {
     "width": 4,
     "encoder": "resnet18",
     "start": "random",
+    "normalisation": "none",
     "residual": False,
     "symmetric": False,
     "weight_decay": 0.0,
