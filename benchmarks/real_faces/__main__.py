@@ -1,7 +1,8 @@
 """What weights are worth: `python -m benchmarks.real_faces [WEIGHTS] --out FOLDER` prints every figure of their card.
 
 (a) people of the studio that no training has seen, (b) two people of Yale B, (c) portraits. FOLDER keeps the studio's
-people (two minutes on two cores, once) and gets yale_b.png and portraits.png to look at.
+people (two minutes on two cores, once for each state of the studio's code) and gets yale_b.png and portraits.png to
+look at.
 """
 
 import argparse

@@ -22,8 +22,7 @@ SHARES_DEG = (10, 20, 30)
 def people(folder: Path) -> Stored:
     """The portraits, anny's heads and facekit's in turn; rendered into ``folder`` in two minutes, once."""
     order = Order(["anny", str(FACEKIT)], HELD_SEED, COUNT, Setting(training_crop(SIZE)))
-    write_chunks(folder, order)
-    return Stored(folder, COUNT)
+    return Stored(write_chunks(folder, order), COUNT)
 
 
 def evaluate(predictor: CascadePredictor, held: Stored) -> tuple[list[dict[str, Any]], Faces]:

@@ -25,6 +25,7 @@ from casfne import config
 from casfne.capture.lighting.material import FACE_CLASS
 from casfne.capture.optics.framing import training_crop
 from casfne.capture.parallel import Order, rendered
+from casfne.capture.people.anny import head_model_file
 from casfne.capture.portraits import Portraits, Setting
 from casfne.capture.scene import INGREDIENTS
 from casfne.errors import guard
@@ -34,6 +35,7 @@ from casfne.model.cascade import Cascade
 from casfne.model.checkpoints import save_weights
 from casfne.model.timing import machine
 from casfne.normals import angle_deg, normalise
+from casfne.provenance import code_version, file_sha256, fingerprint
 from casfne.training.augment import Batch
 from casfne.training.dataset import Request
 from casfne.training.loop import train
@@ -82,11 +84,21 @@ def chunk_path(folder: Path, number: int) -> Path:
     return folder / f"{number:04d}.npz"
 
 
-def write_chunks(folder: Path, order: Order) -> None:
-    """The portraits, 8-bit, in files of ``CHUNK``, unless they are there."""
-    folder.mkdir(parents=True, exist_ok=True)
+def chunk_folder(root: Path, order: Order) -> Path:
+    """Where the order's portraits are under ``root``; another order, other head models, or another state of the
+    studio's code, have another folder."""
+    values = dataclasses.asdict(order) | {
+        "heads": [file_sha256(head_model_file(name)) for name in order.heads],
+        "code": code_version("capture", "images.py", "normals.py"),
+    }
+    return root / fingerprint(values)[:12]
+
+
+def write_chunks(root: Path, order: Order) -> Path:
+    """The portraits, 8-bit, in files of ``CHUNK`` in the folder that this returns, unless they are there."""
+    folder = chunk_folder(root, order)
     if chunk_path(folder, order.count // CHUNK - 1).exists():
-        return
+        return folder
     chunk: list[Portraits] = []
     number = 0
     for part in rendered(order):
@@ -98,6 +110,7 @@ def write_chunks(folder: Path, order: Order) -> None:
             with atomic_open(chunk_path(folder, number)) as file:
                 np.savez(file, **{name: values.numpy() for name, values in arrays.items()})
             chunk, number = [], number + 1
+    return folder
 
 
 def settings(size: int, steps: int) -> config.Train:
@@ -124,30 +137,29 @@ def main() -> None:
     given = parser.parse_args()
     yale_b.people()  # what is missing is said before anything is computed
     held = Order(given.heads, HELD_SEED, HELD, Setting(training_crop(given.size)))
-    write_chunks(given.out / "held", held)
+    unseen = write_chunks(given.out / "held", held)
     began = time.perf_counter()
-    write_chunks(
+    seen = write_chunks(
         given.out / "seen",
         dataclasses.replace(held, seed=given.seed, count=given.portraits, without=given.without),
     )
     ready = time.perf_counter()
     print(f"rendered after {ready - began:.0f} s", flush=True)
-    network = trained(given)
+    network = trained(given, seen)
     minutes = [(ready - began) / 60, (time.perf_counter() - ready) / 60]
     predict = functools.partial(predicted, network, given.size)
-    own = held_out_error(predict, Stored(given.out / "held", HELD))
+    own = held_out_error(predict, Stored(unseen, HELD))
     record(given, minutes, own, yale_b.evaluate(predict))
 
 
-def trained(given: argparse.Namespace) -> Cascade:
-    """The cascade after all steps; its weights go to ``given.out``."""
-    names = [Path(head).stem for head in given.heads]
-    made_by = json.dumps([names, given.without, given.portraits, given.steps, given.size, given.seed])
+def trained(given: argparse.Namespace, seen: Path) -> Cascade:
+    """The cascade after all steps on the portraits in ``seen``; its weights go to ``given.out``."""
+    made_by = json.dumps([seen.name, given.steps, given.size])
 
     def report(step: int, losses: dict[str, float]) -> None:
         print(step, losses, flush=True)
 
-    source = Stored(given.out / "seen", given.portraits)
+    source = Stored(seen, given.portraits)
     network = train(settings(given.size, given.steps), source, given.out / "checkpoint.pt", made_by, report).network
     save_weights(given.out / "model.safetensors", network, {"profile": "probe", "confidence": None})
     return network

@@ -16,7 +16,16 @@ import torch
 
 from benchmarks import FACEKIT
 from benchmarks.real_faces import yale_b
-from benchmarks.real_faces.probe import HELD, HELD_SEED, Stored, add_row, held_out_error, predicted, write_chunks
+from benchmarks.real_faces.probe import (
+    HELD,
+    HELD_SEED,
+    Stored,
+    add_row,
+    chunk_folder,
+    held_out_error,
+    predicted,
+    write_chunks,
+)
 from casfne import config
 from casfne.capture.optics.framing import training_crop
 from casfne.capture.parallel import Order, usable_cores
@@ -82,21 +91,16 @@ def order(changes: dict[str, Any], seed: int, count: int) -> Order:
     return Order(changes.get("heads", BOTH), seed, count, Setting(training_crop(SIZE)), without=without)
 
 
-def folder(out: Path, name: str) -> Path:
-    """Where a row's portraits are; rows of the same ones share them."""
-    return out / fingerprint({key: ROWS[name].get(key) for key in ("heads", "without")})[:12]
-
-
 def row(out: Path, name: str) -> str:
-    """Train a row on this process's core; its line of the table."""
+    """Train a row on this process's core, on portraits under ``out``; its line of the table."""
     torch.set_num_threads(1)
-    source_folder = folder(out, name)
-    source = Stored(source_folder, PORTRAITS)
+    folder = chunk_folder(out, order(ROWS[name], SEED, PORTRAITS))  # rows of the same portraits share them
+    source = Stored(folder, PORTRAITS)
     chosen = settings(ROWS[name])
-    made_by = fingerprint([source_folder.name, PORTRAITS, dataclasses.asdict(chosen)])
+    made_by = fingerprint([folder.name, dataclasses.asdict(chosen)])
     network = train(chosen, source, out / f"{made_by[:12]}.pt", made_by, lambda *_: None).network
     predict = functools.partial(predicted, network, SIZE)
-    own = held_out_error(predict, Stored(out / "held", HELD))
+    own = held_out_error(predict, Stored(chunk_folder(out, order({}, HELD_SEED, HELD)), HELD))
     real = yale_b.evaluate(predict)
     people = [real[who]["mean_deg"] for who in ("yaleB01", "yaleB02", "pooled")]
     wide = real["pooled"]["within_60_deg"]
@@ -115,9 +119,9 @@ def main() -> None:
     yale_b.people()
     text = TABLE.read_text()
     names = [name for name in given.rows if f"| {name} |" not in text]
-    write_chunks(given.out / "held", order({}, HELD_SEED, HELD))
+    write_chunks(given.out, order({}, HELD_SEED, HELD))
     for name in names:
-        write_chunks(folder(given.out, name), order(ROWS[name], SEED, PORTRAITS))
+        write_chunks(given.out, order(ROWS[name], SEED, PORTRAITS))
     with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as pool:
         for line in pool.map(functools.partial(row, given.out), names):
             print(line, flush=True)
