@@ -1,5 +1,7 @@
 """Backgrounds: made-up ones and the user's own pictures."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torchvision.io import write_jpeg, write_png
@@ -50,6 +52,15 @@ def test_photographs_replace_a_share_and_keep_their_colours(tmp_path):
     red = made[changed].mean((2, 3))
     assert ((red[:, 0] > 10 * red[:, 2]) | (red[:, 2] > 10 * red[:, 0])).all()
     assert (made[changed].std((2, 3)) < 1e-3).all()
+
+
+def test_photographs_of_16_bits_are_as_bright_as_those_of_8(tmp_path):
+    for name, kind in (("8", np.uint8), ("16", np.uint16)):
+        ramp = np.linspace(0, np.iinfo(kind).max, 64).round().astype(kind)
+        (tmp_path / name).mkdir()
+        assert cv2.imwrite(str(tmp_path / name / "a.png"), np.broadcast_to(ramp[:, None], (64, 64, 3)).copy())
+    deep, plain = (read_photographs(tmp_path / name, 64).int() for name in ("16", "8"))
+    assert (deep - plain).abs().max() <= 1 and deep.min() == 0 and deep.max() == 255
 
 
 def test_wrong_photographs_are_refused():

@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -285,6 +286,8 @@ def test_radiance_files_are_read(tmp_path, packed):
 def test_pictures_are_read_as_light(tmp_path):
     write_png(torch.full((3, 4, 8), 128, dtype=torch.uint8), str(tmp_path / "a.png"))
     assert read_environment(tmp_path / "a.png").mean() == pytest.approx(0.2159, abs=1e-3)
+    assert cv2.imwrite(str(tmp_path / "deep.png"), np.full((4, 8, 3), 128 * 257, np.uint16))
+    assert read_environment(tmp_path / "deep.png").mean() == pytest.approx(0.2159, abs=1e-3)
 
 
 def test_bad_files_are_named(tmp_path):

@@ -162,7 +162,7 @@ def read_environment(path: Path) -> Tensor:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: expected a PNG, JPEG, GIF, WebP or Radiance picture ({reason})") from None
-    return to_linear(picture / 255)
+    return to_linear(picture.float() / torch.iinfo(picture.dtype).max)  # PNGs may have 16 bits
 
 
 def to_linear(srgb: Tensor) -> Tensor:

@@ -237,5 +237,6 @@ def _read(path: Path, size: int) -> Tensor:
         raise InputError(f"{path}: not a readable picture: {error}") from error
     side = min(picture.shape[1:])
     top, left = ((n - side) // 2 for n in picture.shape[1:])
-    square = picture[None, :, top : top + side, left : left + side].float()
+    scale = 255 / torch.iinfo(picture.dtype).max  # PNGs may have 16 bits
+    square = picture[None, :, top : top + side, left : left + side].float() * scale
     return functional.interpolate(square, (size, size), mode="bilinear", antialias=True)[0].round().clamp(0, 255).byte()
