@@ -203,14 +203,13 @@ def model_info(
     Example: casfne model-info
     """
     from casfne.model.cascade import CascadeConfig
-    from casfne.model.checkpoints import load_weights
+    from casfne.model.checkpoints import load_weights, read_metadata
     from casfne.model.size import describe
 
     config = CascadeConfig(width=width, fusion=fusion)
     if weights is not None:
-        network, about = load_weights(weights)
-        config = network.config
-        print(json.dumps({"config": config.as_dict(), "about": about}, indent=2))
+        config = load_weights(weights)[0].config
+        print(json.dumps(read_metadata(weights), indent=2))
     print(f"F = {config.width}, fusion {config.fusion}, one 256x256 image")
     print(" T  predictions  parameters  multiply-adds  parameters counted twice")
     for row in describe(config):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from safetensors import safe_open
 from test_authors import release, saved
 from typer.testing import CliRunner
 
@@ -211,7 +212,13 @@ def test_model_info_counts_the_network_and_names_the_origin(weights):
     assert plain.exit_code == 0
     assert all(text in plain.output for text in ("18,102,758", "11,767,683", "3.57 G", "7.31 G", "29.28 M"))
     of_weights = CliRunner().invoke(app, ["model-info", str(weights)])
-    assert "F = 4, fusion cat" in of_weights.output and '"confidence"' in of_weights.output
+    assert "F = 4, fusion cat" in of_weights.output
+    with safe_open(weights, "pt") as file:
+        recorded = file.metadata()
+    assert recorded.keys() == {"format", "frame", "code_version", "config", "about"}
+    assert json.JSONDecoder().raw_decode(of_weights.output)[0] == {
+        name: json.loads(text) if text.startswith("{") else text for name, text in recorded.items()
+    }
 
 
 def test_the_authors_checkpoint_is_imported_and_labels_can_use_it(tmp_path):

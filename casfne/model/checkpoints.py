@@ -45,6 +45,22 @@ def load_weights(path: Path | str) -> tuple[Cascade, dict[str, Any]]:
     not know, or tensors that are missing, extra, misshaped or not finite.
     """
     path = weights_file(path)
+    metadata, tensors = _read(path)
+    config, expected = metadata["config"], CascadeConfig().as_dict()
+    if config.keys() != expected.keys():  # of another version: the names of tensors may agree and not their meaning
+        raise InputError(f"{path}: configuration {', '.join(config)}, this version's is {', '.join(expected)}")
+    network = Cascade(CascadeConfig(**config))
+    fill(network, tensors, str(path))
+    return network.eval(), metadata["about"]
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """All that the weights of a release's name or a file say of themselves: format, frame, code_version, config and
+    about. InputError as for `load_weights`."""
+    return _read(weights_file(path))[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -53,12 +69,8 @@ def load_weights(path: Path | str) -> tuple[Cascade, dict[str, Any]]:
         raise InputError(f"{path}: not a safetensors file ({error})") from None
     if metadata.get("format") != "casfne":
         raise InputError(f"{path}: safetensors, but not written by casfne")
-    config, expected = json.loads(metadata["config"]), CascadeConfig().as_dict()
-    if config.keys() != expected.keys():  # of another version: the names of tensors may agree and not their meaning
-        raise InputError(f"{path}: configuration {', '.join(config)}, this version's is {', '.join(expected)}")
-    network = Cascade(CascadeConfig(**config))
-    fill(network, tensors, str(path))
-    return network.eval(), json.loads(metadata["about"])
+    said = {name: metadata.get(name) for name in ("format", "frame", "code_version")}
+    return said | {name: json.loads(metadata[name]) for name in ("config", "about")}, tensors
 
 
 def fill(network: nn.Module, tensors: dict[str, torch.Tensor], path: str) -> None:
