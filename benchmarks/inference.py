@@ -6,6 +6,7 @@
 import contextlib
 import functools
 import io
+import math
 import os
 import subprocess
 import sys
@@ -237,10 +238,11 @@ Held to AVX2 (`{" ".join(f"{k}={v}" for k, v in AVX2.items())}`):
 
 
 def markdown(rows: list[tuple[str, float, float]]) -> str:
-    """A table; ratios are to its first row."""
+    """A table; ratios are to its first row. An engine whose normals are no numbers has no speed either."""
     lines = ["| engine | images/s | against the first | angle |", "| --- | --- | --- | --- |"]
     for name, seconds, error in rows:
-        lines.append(f"| {name} | {BATCH / seconds:.1f} | {rows[0][1] / seconds:.2f} | {error:.3f}° |")
+        speed = f"{BATCH / seconds:.1f} | {rows[0][1] / seconds:.2f} | {error:.3f}°"
+        lines.append(f"| {name} | {speed if math.isfinite(error) else 'not finite | |'} |")
     return "\n".join(lines) + "\n"
 
 
