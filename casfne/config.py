@@ -284,9 +284,7 @@ def load(path: Path | str, section: str) -> Any:
         c.__name__.lower(): c for c in (Simulate, Prepare, Split, Train, Evaluate, Ablate, Ablation, Label, Report)
     }
     try:
-        content = yaml.safe_load(
-            Path(path).read_bytes()
-        )  # YAML says how bytes are to be read, and what is wrong with them
+        content = yaml.safe_load(Path(path).read_bytes())  # not text: YAML names bytes that are none
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:
