@@ -79,7 +79,7 @@ def stereo(
     Example: casfne stereo ../shared/data/yale_b/yaleB01 --out out/yaleB01 --held-out 16
     """
     from casfne.stereo.captures import open_capture
-    from casfne.stereo.face import held_out_error
+    from casfne.stereo.held_out import held_out_error
     from casfne.stereo.output import describe, write_solution
     from casfne.stereo.solution import solve_capture
     from casfne.stereo.surface import Settings

@@ -5,8 +5,10 @@ import pytest
 import torch
 from analytic_face import analytic_face
 
+from casfne.images import to_uint8
 from casfne.normals import angle_deg, direction_from_zenith, normalise
-from casfne.stereo.near import View, face_depth, locate, near_lights, solve_near
+from casfne.stereo.captures import Capture
+from casfne.stereo.near import EYES_APART_M, View, face_depth, locate, near_lights, solve_near
 from casfne.stereo.solvers.base import Rays
 from casfne.stereo.solvers.least_squares import masked
 
@@ -29,6 +31,19 @@ def shot(positions, shift=(0, 0, 0)):
         shading.append(0.6 * (normals[mask] * away).sum(1) / distance * (np.linalg.norm(lamp) / distance) ** 2)
     signal = torch.tensor(np.maximum(shading, 0), dtype=torch.float32)
     return Rays(signal, torch.tensor(normalise(positions)), signal > 0), normals[mask], mask, depth
+
+
+def near_capture(lamps):
+    """The same as a capture, with points of the face."""
+    rays, _, mask, _ = shot(lamps)
+    images = np.zeros((len(lamps), *mask.shape), np.float32)
+    images[:, mask] = rays.signal.numpy()
+    points = np.repeat([[VIEW.x, VIEW.y]], 11, 0)
+    half = 0.5 * EYES_APART_M / VIEW.pixel_m
+    points[[0, 1], 0] -= half
+    points[[3, 4], 0] += half
+    points[2, 1], points[10, 1] = VIEW.y - 0.06 / VIEW.pixel_m, VIEW.y + 0.1 / VIEW.pixel_m
+    return Capture("face", to_uint8(images)[..., None], normalise(lamps), points=points, positions=lamps)
 
 
 def error(solved, normals):

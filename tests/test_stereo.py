@@ -1,13 +1,18 @@
 """Captures solved as a whole: the face in them, and lights that they have not seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from test_near import near_capture
 from test_photoface import POINTS
 
+from casfne.errors import InputError
 from casfne.images import to_uint8
-from casfne.normals import direction, recognise_frame
+from casfne.normals import direction, direction_from_zenith, recognise_frame
 from casfne.stereo.captures import Capture, open_capture, with_lamps_at
-from casfne.stereo.face import face_region, held_out_error
+from casfne.stereo.face import face_region
+from casfne.stereo.held_out import held_out_error
 from casfne.stereo.solution import solve_capture
 from casfne.stereo.surface import Settings, predict
 
@@ -18,7 +23,42 @@ def test_held_out_lights_of_a_matte_sphere_are_predicted(ball):
     images = np.repeat((predict(n * 0.7, lights) * mask)[..., None], 3, -1)
     error = held_out_error(Capture("ball", to_uint8(images), lights), 5, Settings())
     assert error["solved_from"] == 10 and error["mean_abs_error_of_255"] < 0.5
-    assert error["relative_error"] < 0.1 * error["relative_error_of_a_flat_face"]
+    assert error["relative_error"] < 0.1 * error["relative_error_of_a_flat_face"] and error["fitted_strengths"] is None
+
+
+def test_held_out_lamps_are_as_near_as_those_that_are_solved():
+    near = near_capture(0.9 * direction_from_zenith([35] * 8, np.arange(20, 380, 45)))
+    errors = [held_out_error(one, 2, Settings()) for one in (near, replace(near, positions=None))]
+    assert errors[0]["mean_abs_error_of_255"] < 0.5 < 3 < errors[1]["mean_abs_error_of_255"]
+    lit, region = near.grey[[0, 7]] > 0.03, face_region(near.points, *near.images.shape[1:3])
+    assert errors[0]["lit_pixels"] <= (lit & region).sum() < lit.sum()
+
+
+def test_held_out_lamps_are_as_strong_as_their_pictures_say(ball):
+    n, mask = ball
+    lights = np.stack([direction(a, e) for a in (-45, -20, 0, 20, 45) for e in (-30, 0, 30)])
+    strengths = np.linspace(0.7, 1.3, len(lights))
+    images = to_uint8(predict(n * 0.6, lights) * mask * strengths[:, None, None])[..., None]
+    taken = Capture("ball", images, lights)
+    found, equal = (held_out_error(taken, 5, Settings(strengths=asked)) for asked in (True, False))
+    assert found["mean_abs_error_of_255"] < 0.5 < 5 < equal["mean_abs_error_of_255"]
+    held = strengths[[0, 4, 7, 10, 14]]
+    assert np.allclose(np.array(found["fitted_strengths"]) / held, found["fitted_strengths"][2] / held[2], atol=0.01)
+
+
+def test_a_held_out_error_that_nothing_tells_is_refused(ball):
+    n, mask = ball
+    lights = np.stack([direction(a, e) for a in (-30, 0, 30) for e in (-20, 20)])
+    images = to_uint8(predict(n * 0.7, lights) * mask)[..., None]
+    taken = Capture("ball", images, lights)
+    with pytest.raises(InputError, match="cannot judge refined lights"):
+        held_out_error(taken, 2, Settings(refine_lights=True))
+    images[[0, 5]] = 0
+    with pytest.raises(InputError, match="ball: none of the 2 held-out images has a lit pixel"):
+        held_out_error(taken, 2, Settings())
+    images[1:5] = 0
+    with pytest.raises(InputError, match="ball, 4 of 6 images: no pixel of the face has a normal"):
+        held_out_error(taken, 2, Settings())
 
 
 def test_the_face_region_follows_the_points():

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_near import LAMPS, VIEW, shot
+from test_near import LAMPS, near_capture
 
 from casfne.images import read_image, to_uint8
-from casfne.normals import direction, normalise
+from casfne.normals import direction
 from casfne.stereo.captures import Capture
-from casfne.stereo.near import EYES_APART_M
 from casfne.stereo.output import MOST_SHOWN, balance, describe, figure, rendered, write_solution
 from casfne.stereo.registration import Registration
 from casfne.stereo.solution import solve_capture
@@ -72,15 +71,8 @@ def test_far_light_is_rendered_again(solved):
 
 
 def test_near_light_is_rendered_again_from_where_pixels_are():
-    rays, _, mask, _ = shot(LAMPS)
-    images = np.zeros((len(LAMPS), *mask.shape), np.float32)
-    images[:, mask] = rays.signal.numpy()
-    points = np.repeat([[VIEW.x, VIEW.y]], 11, 0)
-    half = 0.5 * EYES_APART_M / VIEW.pixel_m
-    points[[0, 1], 0] -= half
-    points[[3, 4], 0] += half
-    points[2, 1], points[10, 1] = VIEW.y - 0.06 / VIEW.pixel_m, VIEW.y + 0.1 / VIEW.pixel_m
-    taken = Capture("face", to_uint8(images)[..., None], normalise(LAMPS), points=points, positions=LAMPS)
+    taken = near_capture(LAMPS)
+    images = taken.grey
     found = solve_capture(taken)
     assert "none moved" in found.surface.reason["registration"]  # it has nothing but shading, which misleads
     lit = found.surface.mask & (images > 0.05).all(0)

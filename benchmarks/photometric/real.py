@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import YALE_B
 from casfne.normals import angle_deg, direction
 from casfne.stereo.captures import Capture, open_capture
-from casfne.stereo.face import held_out_error
+from casfne.stereo.held_out import held_out_error
 from casfne.stereo.solvers.registry import SOLVERS
 from casfne.stereo.surface import Settings, Surface, solve
 
