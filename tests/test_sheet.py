@@ -90,7 +90,7 @@ def test_command_render_writes_samples_that_training_reads(tmp_path, made):
         assert np.array_equal(sample.mask, (made.classes[i, 0] == 1).numpy())
         truth = made.normal[i].permute(1, 2, 0).numpy()
         assert np.abs(sample.normal - truth)[sample.mask].max() < 2e-3
-        assert row.face_share == pytest.approx(sample.mask.mean())
+        assert row.coverage == pytest.approx(sample.mask.mean()) and row.mean_trust == 1
         with np.load(tmp_path / row.archive) as stored:
             assert stored["depth"].shape == (48, 48) and stored["landmarks"].shape == (68, 2)
             assert set(np.unique(stored["classes"])) <= set(range(len(CLASSES)))

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from casfne.corpora.samples import write_archive
+from casfne.corpora.samples import mask_columns, write_archive
 
 
 def write_portrait(root: Path, seed: int, number: int, maps: dict[str, NDArray]) -> dict[str, Any]:
@@ -21,7 +20,6 @@ def write_portrait(root: Path, seed: int, number: int, maps: dict[str, NDArray])
     truth = {name: maps[name] for name in ("normal", "mask", "trust")} | {"albedo": maps["albedo"].mean(-1)}
     write_archive(root / archive, maps["image"][None], truth, kept)
     yaw, pitch, roll = (float(angle) for angle in maps["angles_deg"])
-    shares = {"face_share": float(np.mean(maps["mask"])), "mean_trust": 1.0}
     return {
         "sample_id": archive.removesuffix(".npz"),
         "archive": archive,
@@ -32,5 +30,5 @@ def write_portrait(root: Path, seed: int, number: int, maps: dict[str, NDArray])
         "yaw_deg": yaw,
         "pitch_deg": pitch,
         "roll_deg": roll,
-        **shares,
+        **mask_columns(maps["mask"], maps["trust"]),
     }
