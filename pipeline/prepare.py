@@ -9,7 +9,7 @@ from rich.progress import Progress
 from casfne import config
 from casfne.corpora import fleet, sessions
 from casfne.corpora.photoface import Settings
-from casfne.corpora.samples import write_index
+from casfne.corpora.samples import INDEX, clear, write_index
 from casfne.errors import InputError, guard
 from casfne.files import write_text
 
@@ -21,6 +21,7 @@ def main() -> None:
     """Solve the sessions that are not done; any that cannot be used is named, and too many of them are an error."""
     p: config.Prepare = config.load("params.yaml", "prepare")
     plan = sessions.plan(p.root, OUT, Path(p.root).parent / "truth", Settings(p.shadow, p.saturation, p.light_distance))
+    (OUT / INDEX).unlink(missing_ok=True)  # archives are made anew from here on: it must not speak of them
     with Progress() as progress:
         bar = progress.add_task("prepare", total=len(plan.tasks))
         outcomes = fleet.run(
@@ -31,8 +32,9 @@ def main() -> None:
     if len(failed) > p.max_failed_share * len(table) or len(failed) == len(table):
         reasons = failed["folder"].str.cat(failed["reason"], ": ")
         raise InputError(f"{len(failed)} of {len(table)} sessions cannot be used: " + "; ".join(reasons[:5]))
-    sessions.clear(OUT, outcomes)
-    write_index(OUT, [row for outcome in outcomes for row in outcome.rows])
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    clear(OUT, rows)
+    write_index(OUT, rows)
     write_text(METRICS, json.dumps(summarise(table), indent=2) + "\n")
 
 

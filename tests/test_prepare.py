@@ -21,7 +21,7 @@ from test_prepared import as_pictures
 
 from casfne.corpora import fleet, photoface, sessions
 from casfne.corpora.photoface import Settings, prepare_session, session_fingerprint
-from casfne.corpora.samples import read_index, read_record, read_sample, write_index
+from casfne.corpora.samples import clear, read_index, read_record, read_sample, write_index
 from casfne.errors import InputError
 from casfne.files import write_text
 from casfne.normals import angle_deg, direction_from_zenith, sphere
@@ -65,8 +65,9 @@ def prepared(root, out, **options):
     plan = planned(root, out)
     outcomes = fleet.run(plan.tasks, **options)
     table = sessions.write_sessions(out, plan, outcomes)
-    sessions.clear(out, outcomes)
-    write_index(out, [row for outcome in outcomes for row in outcome.rows])
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    clear(out, rows)
+    write_index(out, rows)
     return table
 
 
@@ -264,6 +265,12 @@ def test_prepared_copies_are_sessions_too(ball, tmp_path):
     assert stamps(out) == before and len(read_index(out)) == 4 * 4 + 2
 
 
+def test_a_stray_crop_in_a_whole_session_is_no_session_of_its_own(ball, tmp_path):
+    root, out = tree(tmp_path / "in", 1, 1), tmp_path / "out"
+    (root / "0001" / "2020-01-01_03-04-05" / "im0_crop.jpg").write_bytes(b"of some other tool")
+    assert prepared(root, out)["session_id"].tolist() == ["0001_2020-01-01_03-04-05"]
+
+
 def test_only_copies_are_a_tree_as_well(tmp_path):
     as_pictures(tmp_path / "in" / "0002" / "2020-01-09_03-04-05", 64)
     assert prepared(tmp_path / "in", tmp_path / "out")["status"].tolist() == ["ok"]
@@ -286,14 +293,13 @@ def test_the_stage_counts_and_refuses(ball, monkeypatch, capsys, tmp_path):
     run_stage(monkeypatch, tmp_path)
     metrics = json.loads((tmp_path / "data" / "metrics" / "prepare.json").read_text())
     assert metrics | {"sessions": 4, "people": 2, "images": 16, "failed_sessions": 0} == metrics
-    index = (out / "index.parquet").read_bytes()
     (root / "0001" / "2020-01-01_03-04-05" / "im2.bmp").unlink()
     with pytest.raises(SystemExit) as stop:
         run_stage(monkeypatch, tmp_path)
     message = capsys.readouterr().err
     assert stop.value.code == 1 and message.count("error:") == 1
     assert "1 of 4 sessions cannot be used: 0001/2020-01-01_03-04-05: incomplete session, no im2.bmp" in message
-    assert (out / "index.parquet").read_bytes() == index
+    assert not (out / "index.parquet").exists()  # it would speak of archives that have been made anew
     assert pd.read_parquet(out / "sessions.parquet")["status"].tolist() == ["failed", "ok", "ok", "ok"]
     run_stage(monkeypatch, tmp_path, max_failed_share=0.25)
     assert json.loads((tmp_path / "data" / "metrics" / "prepare.json").read_text())["failed_sessions"] == 1

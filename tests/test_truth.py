@@ -1,6 +1,8 @@
 """Corpora with truth: each from a tree in its layout whose normals are known, and the commands around them."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,8 +18,8 @@ from typer.testing import CliRunner
 from casfne.board import board_app
 from casfne.corpora import photoface
 from casfne.corpora.ict3drfe import ict3drfe_jobs
-from casfne.corpora.samples import INDEX, read_index, read_sample, write_archive, write_index
-from casfne.corpora.truths import Cutter, write_truth
+from casfne.corpora.samples import INDEX, Row, read_index, read_sample, write_archive, write_index
+from casfne.corpora.truths import Cutter, sample_jobs, write_truth
 from casfne.corpora.yale_b import POINTS, yale_b_jobs
 from casfne.errors import InputError
 from casfne.images import Crop, crop_from_points, linear_to_srgb, read_image, to_uint8, write_image
@@ -225,6 +227,62 @@ def test_samples_keep_their_bytes_and_get_pictures(tmp_path: Path) -> None:
     (root / "p0.npz").unlink()
     assert "1 of 3 captures" in refused("truth", "studio", root, "--out", tmp_path / "fewer")
     assert len(read_index(tmp_path / "fewer")) == 4
+
+
+def test_archives_that_cannot_be_read_have_no_rows_and_stay_away(tmp_path: Path) -> None:
+    root, out = write_samples(tmp_path / "samples"), tmp_path / "out"
+    whole = (root / "p1.npz").read_bytes()
+    (root / "p1.npz").write_bytes(whole[: len(whole) // 2])
+    assert "1 of 3 captures" in refused("truth", "studio", root, "--out", out)
+    assert set(read_index(out)["archive"]) == {"p0.npz", "p2.npz"} and not (out / "p1.npz").exists()
+    assert not list((out / "images").glob("p1_*"))
+
+
+def test_what_an_earlier_run_left_goes_and_other_files_stay(tmp_path: Path) -> None:
+    root, out, split = write_samples(tmp_path / "samples"), tmp_path / "out", tmp_path / "split.json"
+    run("truth", "studio", root, "--out", out)
+    (out / INDEX).unlink()  # as an interrupted run leaves it
+    for own in (out / "mine.npz", out / "images" / "mine.png", out / "images" / "p0a.png"):
+        own.write_bytes(b"of the user's")
+    split.write_text(json.dumps({"train": ["p0", "p2"], "test": ["p1"]}))
+    run("truth", "studio", root, "--out", out, "--split", split)
+    assert {p.name for p in out.iterdir()} == {"images", INDEX, "mine.npz", "p1.npz"}
+    assert {p.name for p in (out / "images").iterdir()} == {"mine.png", "p0a.png", "p1_im0.png", "p1_im1.png"}
+
+
+def test_a_run_that_fails_or_is_interrupted_leaves_no_index(tmp_path: Path) -> None:
+    root, out = write_samples(tmp_path / "samples"), tmp_path / "out"
+
+    def interrupted() -> list[Row]:
+        raise KeyboardInterrupt
+
+    jobs = sample_jobs(root, out)
+    write_truth(out, jobs)
+    with pytest.raises(KeyboardInterrupt):
+        write_truth(out, [jobs[0], replace(jobs[1], make=interrupted), jobs[2]])
+    assert not (out / INDEX).exists()
+    write_truth(out, jobs)
+    for path in root.glob("*.npz"):
+        path.unlink()
+    with pytest.raises(InputError, match="3 of 3 captures"):
+        write_truth(out, jobs)
+    assert not (out / INDEX).exists()
+
+
+def test_captures_of_one_name_never_replace_each_other(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_yale_b(tmp_path / "tree" / "yaleB11", bump(192, 168))
+    shutil.copytree(tmp_path / "tree" / "yaleB11", tmp_path / "tree" / "yaleB12")
+    message = refused("truth", "yale_b", tmp_path / "tree", "--out", out)
+    assert message.startswith("1 of 2 captures") and set(read_index(out)["archive"]) == {"yaleB11.npz"}
+    assert not (out / "yaleB12.npz").exists()
+    photographs = write_ict(tmp_path / "ict") / "photographs"
+    write_image(photographs / "left.jpg", read_image(photographs / "left.png"))
+    assert "person_03_smile_left is there already" in ict_refused(tmp_path / "ict", cutter(WINDOW))
+    index, jobs = (out / INDEX).read_bytes(), yale_b_jobs(tmp_path / "tree", out)
+    with pytest.raises(InputError, match=r"yaleB12: yaleB11\.npz is there already, of .*yaleB11"):
+        write_truth(out, [jobs[0], replace(jobs[1], archives=jobs[0].archives)])
+    assert (out / INDEX).read_bytes() == index
 
 
 def test_a_photoface_tree_goes_through_stereo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

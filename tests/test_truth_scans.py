@@ -178,6 +178,18 @@ def test_a_head_is_framed_as_a_label_would_frame_it(head: tuple[Path, NDArray], 
         assert sample.mask.mean() > 0.3 and sample.normal[sample.mask][:, 2].mean() > 0.6
 
 
+def test_poses_that_are_close_have_archives_of_their_own(tmp_path: Path) -> None:
+    write_scan(tmp_path / "tree", "subject_01", *ellipsoid(np.zeros(3)), grey())
+    close, same = (
+        florence_jobs(tmp_path / "tree", tmp_path / "out", stand_in(WINDOW), [(0.0, 0.0), second], [(0.0, 0.0)])
+        for second in ((0.4, 0.0), (0.0, 0.0))
+    )
+    assert write_truth(tmp_path / "out", close) == (2, [])
+    assert len(set(read_index(tmp_path / "out")["archive"])) == 2
+    with pytest.raises(InputError, match=r"_\+0\+0\.npz is there already"):
+        write_truth(tmp_path / "out", same)
+
+
 # --- trees that are none ---
 
 

@@ -31,22 +31,25 @@ Angles = Sequence[tuple[float, float]]
 def florence_jobs(root: Path, out: Path, cutter: Cutter, poses: Angles = POSES, lights: Angles = LIGHTS) -> list[Job]:
     """A job for each scan: a capture for each pose (yaw, pitch), with an image for each light (azimuth, elevation).
 
-    InputError: no scan below ``root``, or two of one name.
+    InputError: no scan below ``root``.
     """
     scans = sorted(root.glob(SCANS))
     if not scans:
         raise InputError(f"{root}: no Florence: expected subject_01/Model/frontal1/obj/<id>.obj and others below it")
-    named: dict[str, Path] = {}
-    for path in scans:
-        if (other := named.setdefault(_name(path), path)) != path:
-            raise InputError(f"{root}: {other} and {path} would both be {_name(path)}")
-    return [Job(str(path), partial(_make, path, out, cutter, poses, lights)) for path in scans]
+    return [
+        Job(
+            str(path),
+            [f"{_name(path, *pose)}.npz" for pose in poses],
+            partial(_make, path, out, cutter, poses, lights),
+        )
+        for path in scans
+    ]
 
 
-def _name(path: Path) -> str:
-    """Person, session and scan, as in subject_01_frontal1_110920150452."""
+def _name(path: Path, yaw: float, pitch: float) -> str:
+    """Person, session, scan and pose, as in subject_01_frontal1_110920150452_+30-7.5."""
     subject, session = path.parents[3].name, path.parents[1].name
-    return f"{subject}_{session}_{path.stem}"
+    return f"{subject}_{session}_{path.stem}_{yaw:+g}{pitch:+g}"
 
 
 def _make(path: Path, out: Path, cutter: Cutter, poses: Angles, lights: Angles) -> list[Row]:
@@ -62,7 +65,7 @@ def _make(path: Path, out: Path, cutter: Cutter, poses: Angles, lights: Angles) 
         mask = shown.mask & cutter.oval
         maps = {"normal": shown.normal, "mask": mask, "trust": mask, "albedo": shown.albedo.mean(-1)}
         images = np.stack([to_uint8(linear_to_srgb(shown.image(i))) for i in range(len(lights))])
-        stem = f"{_name(path)}_{yaw:+.0f}{pitch:+.0f}"
+        stem = _name(path, yaw, pitch)
         common = {
             "subject": path.parents[3].name,
             "session": path.parents[1].name,

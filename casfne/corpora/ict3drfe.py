@@ -38,7 +38,12 @@ def ict3drfe_jobs(root: Path, out: Path, cutter: Cutter) -> list[Job]:
     if not folders:
         expected = f"<subject>/<expression>/{NORMALS} and {PHOTOGRAPHS}/"
         raise InputError(f"{root}: not ICT-3DRFE in the layout that is read: expected {expected} below it")
-    return [Job(str(folder), partial(_make, folder, out, cutter)) for folder in folders]
+    return [Job(str(folder), [f"{_name(folder)}.npz"], partial(_make, folder, out, cutter)) for folder in folders]
+
+
+def _name(folder: Path) -> str:
+    """Person and expression."""
+    return f"{folder.parent.name}_{folder.name}"
 
 
 def _make(folder: Path, out: Path, cutter: Cutter) -> list[Row]:
@@ -57,9 +62,8 @@ def _make(folder: Path, out: Path, cutter: Cutter) -> list[Row]:
         "albedo": crop.apply(_albedo(folder / ALBEDO, known)),
     }
     _check_frame(folder / NORMALS, maps["normal"], inside)
-    subject, expression = folder.parent.name, folder.name
-    stem = f"{subject}_{expression}"
-    common = {"subject": subject, "session": expression, "source": "ict3drfe"}
+    stem = _name(folder)
+    common = {"subject": folder.parent.name, "session": folder.name, "source": "ict3drfe"}
     each = [{"sample_id": f"{stem}_{path.stem}"} for path in paths]
     return capture_rows(out, stem, np.stack([crop.apply(photo) for photo in photographs]), maps, common, each)
 

@@ -78,7 +78,7 @@ def plan(root: Path | str, out: Path | str, truth: Path | str, settings: Setting
         sessions, rejected = [], {}
     whole, copied = set(sessions), {copy.folder for copy in copies.copies}
     reasons = {folder: why for folder, why in rejected.items() if folder not in copied}
-    reasons |= {folder: why for folder, why in copies.rejected.items() if folder not in whole}
+    reasons |= {folder: why for folder, why in copies.rejected.items() if not {folder, folder.parent} & whole}
     tasks = {task.archive: task for task in (_session_task(folder, out, truth, settings) for folder in sessions)}
     for task in (_copy_task(copy, out) for copy in copies.copies if copy.folder not in whole):
         if tasks.setdefault(task.archive, task) is not task:
@@ -179,13 +179,3 @@ def _last_seconds(path: Path) -> dict[tuple[str, str, str], float]:
         return {}
     failed = table[table["status"] == "failed"]
     return {(folder, name, reason): seconds for folder, name, reason, seconds, _ in failed.itertuples(index=False)}
-
-
-def clear(out: Path | str, outcomes: Sequence[Outcome]) -> None:
-    """Remove what is none of this run's: archives of sessions that failed or are gone, and files half-written."""
-    wanted = {outcome.rows[0]["archive"] for outcome in outcomes if outcome.rows}
-    for path in Path(out).glob("*.npz"):
-        if path.name not in wanted and read_record(path) is not None:
-            path.unlink()
-    for path in Path(out).glob(".*.npz.*.tmp"):
-        path.unlink()

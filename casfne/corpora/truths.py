@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from casfne.corpora.photoface import Settings
-from casfne.corpora.samples import INDEX, Row, mask_columns, read_index, read_stored, write_archive, write_index
+from casfne.corpora.samples import INDEX, Row, clear, mask_columns, read_index, read_stored, write_archive, write_index
 from casfne.corpora.sessions import Task, attempt, plan, survey
 from casfne.corpora.split import rows_of
 from casfne.errors import InputError
@@ -32,10 +32,11 @@ Split = Mapping[str, list[str]]
 
 @dataclass(frozen=True)
 class Job:
-    """One capture to bring in. ``make`` writes its archive and gives its rows of the index; it raises InputError, which
-    names the file, where it cannot."""
+    """What to bring in. ``make`` writes ``archives``, a capture each, and gives their rows of the index; it raises
+    InputError, which names the file, where it cannot."""
 
     name: str
+    archives: Sequence[str]
     make: Callable[[], list[Row]]
 
 
@@ -73,27 +74,62 @@ class Cutter:
 def write_truth(out: Path, jobs: Sequence[Job], on_job: Callable[[], None] = lambda: None) -> tuple[int, list[str]]:
     """Do all jobs, write their pictures, and the index last: the number of images, and why jobs failed.
 
-    on_job: called after each. InputError: none of them could be done.
+    An index that is there goes first, so none ever speaks of other archives; archives and pictures of earlier runs that
+    have no row any more go at the end. on_job: called after each. InputError: none of the jobs could be done; or two
+    would write one archive, and then nothing has been touched.
     """
+    taken = dict[str, str]()
+    for job in jobs:
+        for archive in job.archives:
+            _claim(taken, archive, job)
+    (out / INDEX).unlink(missing_ok=True)
     rows: list[Row] = []
     failures: list[str] = []
+    ids = dict[str, str]()
     for job in jobs:
         try:
-            rows += (made := job.make())
-            _write_pictures(out, made)
+            rows += _done(out, job, ids)
         except InputError as error:
             failures.append(str(error))
         on_job()
     if not rows:
         raise InputError(f"{failures[0]} ({len(failures)} of {len(jobs)} captures cannot be used)")
+    _clear_pictures(out, rows, clear(out, rows))
     write_index(out, rows)
     return len(rows), failures
 
 
-def _write_pictures(out: Path, rows: Sequence[Row]) -> None:
-    for row in rows:
-        image = read_stored(out, row["archive"], row["light"])["image"]
-        write_image(out / IMAGES / f"{row['sample_id']}.png", image)
+def _claim(taken: dict[str, str], name: str, job: Job) -> None:
+    if name in taken:
+        raise InputError(f"{job.name}: {name} is there already, of {taken[name]}")
+    taken[name] = job.name
+
+
+def _done(out: Path, job: Job, ids: dict[str, str]) -> list[Row]:
+    """The rows of a job; its pictures are written. Where that cannot be done nothing of it stays."""
+    rows = job.make()
+    written = [out / row["archive"] for row in rows]
+    try:
+        for row in rows:
+            _claim(ids, row["sample_id"], job)
+            image = read_stored(out, row["archive"], row["light"])["image"]
+            written.append(out / IMAGES / f"{row['sample_id']}.png")
+            write_image(written[-1], image)
+    except InputError:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return rows
+
+
+def _clear_pictures(out: Path, rows: Sequence[Row], removed: Sequence[str]) -> None:
+    """Remove pictures of no row that bear the name of a row's archive or of one that was ``removed``; others stay."""
+    wanted = {row["sample_id"] for row in rows}
+    stems = {archive.removesuffix(".npz") for archive in (*removed, *(row["archive"] for row in rows))}
+    for path in (out / IMAGES).glob("*.png"):
+        parts = path.stem.split("_")
+        if path.stem not in wanted and stems & {"_".join(parts[: i + 1]) for i in range(len(parts))}:
+            path.unlink()
 
 
 def capture_rows(
@@ -126,7 +162,10 @@ def sample_jobs(root: Path, out: Path, split: Split | None = None) -> list[Job]:
     if index.empty:
         raise InputError(f"{root / INDEX}: no samples")
     groups = index.groupby("archive", sort=True)
-    return [Job(str(name), partial(_copied, root, out, str(name), part.to_dict("records"))) for name, part in groups]
+    return [
+        Job(str(name), [str(name)], partial(_copied, root, out, str(name), part.to_dict("records")))
+        for name, part in groups
+    ]
 
 
 def _copied(root: Path, out: Path, archive: str, rows: list[dict[Any, Any]]) -> list[Row]:
@@ -156,12 +195,14 @@ def photoface_jobs(root: Path, out: Path, split: Split | None = None) -> list[Jo
     done = survey(tasks)
     jobs = [
         Job(
-            str(task.folder), partial(list, done[task.archive].rows) if task.archive in done else partial(_solved, task)
+            str(task.folder),
+            [task.archive.name],
+            partial(list, done[task.archive].rows) if task.archive in done else partial(_solved, task),
         )
         for task in tasks
     ]
     rejected = {f: why for f, why in whole.rejected.items() if people is None or f.parent.name in people}
-    return jobs + [Job(str(folder), partial(_refused, f"{folder}: {why}")) for folder, why in rejected.items()]
+    return jobs + [Job(str(folder), [], partial(_refused, f"{folder}: {why}")) for folder, why in rejected.items()]
 
 
 def _solved(task: Task) -> list[Row]:

@@ -124,7 +124,7 @@ def yale_b_jobs(root: Path, out: Path) -> list[Job]:
     folders = sorted({path.parent for path in root.glob("*/*.pgm")})
     if not folders:
         raise InputError(f"{root}: no Yale B: expected <person>/<person>_P00A+000E+00.pgm and others below it")
-    return [Job(str(folder), partial(_make, folder, out)) for folder in folders]
+    return [Job(str(folder), [f"{folder.name}.npz"], partial(_make, folder, out)) for folder in folders]
 
 
 def _make(folder: Path, out: Path) -> list[Row]:
