@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from casfne.console import RELEASE, Out, Weights, progress
-from casfne.errors import InputError
+from casfne.errors import InputError, one_line
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from casfne.corpora.truths import Cutter, Job, Split
 
 truth_app = typer.Typer()
@@ -71,34 +74,64 @@ def truth(
 
 @truth_app.command()
 def predict(
-    images: Annotated[Path, typer.Argument(help="Folder of face crops: .png, .jpg, .bmp or .tif, 256x256 as a rule.")],
+    images: Annotated[str, typer.Argument(help="Face crops, 256x256 as a rule: a folder or an archive (.zip, .tar).")],
     out: Out,
     weights: Weights = RELEASE,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Normals of face crops as they are, no face being looked for: <id>.npy, float32 [H, W, 3], frame opengl.
 
-    Of a picture that is no square the centre square is taken as the crop; normals are 0 outside it.
+    Of a picture that is no square the centre square is taken as the crop; normals are 0 outside it. Pictures that
+    cannot be read are named, the others' normals are written, and the command exits with 1.
 
     Example: casfne predict out/yale_b/images --out out/ours
     """
-    from casfne.corpora.record import by_file
     from casfne.files import write_array
-    from casfne.images import read_image
     from casfne.model.predictor import load
 
-    _, found = by_file(str(images))
+    found = list(_by_stem(images).items())
+    predictor, batch, failures = load(weights, device), 8, list[str]()
+    with progress("predict") as bar:
+        task = bar.add_task("predict", total=len(found))
+        for part in (found[i : i + batch] for i in range(0, len(found), batch)):
+            pictures = _read(part, failures)
+            normals = predictor.predict_at_source(list(pictures.values())) if pictures else []
+            for stem, one in zip(pictures, normals, strict=True):
+                write_array(out / f"{stem}.npy", one)
+            bar.update(task, advance=len(part))
+    print(f"{out}: {len(found) - len(failures)} maps of normals")
+    if failures:
+        raise InputError(f"{len(failures)} of {len(found)} pictures cannot be read: " + "; ".join(failures[:5]))
+
+
+def _by_stem(images: str) -> dict[str, str]:
+    """Address by name without suffix of every picture. InputError: there is none, or two of one name."""
+    from casfne.corpora.record import pictures
+
+    found: dict[str, str] = {}
+    for name, path in pictures(images).items():
+        stem = Path(name).stem
+        if (other := found.setdefault(stem, path)) != path:
+            raise InputError(f"{images}: {other} and {path} would both be {stem}.npy")
     if not found:
         raise InputError(f"{images}: no pictures")
-    predictor, paths, batch = load(weights, device), sorted(found.items()), 8
-    with progress("predict") as bar:
-        task = bar.add_task("predict", total=len(paths))
-        for part in (paths[i : i + batch] for i in range(0, len(paths), batch)):
-            normals = predictor.predict_at_source([read_image(path) for _, path in part])
-            for (name, _), one in zip(part, normals, strict=True):
-                write_array(out / f"{Path(name).stem}.npy", one)
-            bar.update(task, advance=len(part))
-    print(f"{out}: {len(paths)} maps of normals")
+    return found
+
+
+def _read(part: Sequence[tuple[str, str]], failures: list[str]) -> "dict[str, NDArray[np.uint8]]":
+    """The pictures at these addresses, by name; why others cannot be read goes to ``failures``."""
+    from casfne import sources
+    from casfne.images import decode_image
+
+    found = {}
+    for stem, path in part:
+        try:
+            found[stem] = decode_image(sources.read_bytes(path), path)
+        except InputError as error:
+            failures.append(str(error))
+        except OSError as error:
+            failures.append(f"{path}: cannot be read ({error.strerror or one_line(error)})")
+    return found
 
 
 def _jobs(

@@ -1,7 +1,9 @@
 """Corpora with truth: each from a tree in its layout whose normals are known, and the commands around them."""
 
 import json
+import os
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -320,6 +322,26 @@ def test_a_user_measures_a_model_on_a_truth(yale: Path, tmp_path: Path) -> None:
     result = json.loads((tmp_path / "board" / "leaderboard.json").read_text())["ours"]
     assert result["by_pixel"]["images"] == 35 and not result["missing"] and not result["gaps"]
     assert "-20 to 20 deg" in result["bins"]["light_azimuth"]
+
+
+def test_predict_reads_what_can_be_read_wherever_it_lies(tmp_path: Path) -> None:
+    weights, folder = tmp_path / "tiny.safetensors", tmp_path / "crops"
+    save_weights(weights, Cascade(CascadeConfig(4, 1)), {"confidence": {"one": 2.0}})
+    odd = os.fsdecode(b"not\xffutf8.png")
+    for name in ("a.png", "b.png", "c.png"):
+        write_image(folder / name, np.full((256, 256, 3), 90, np.uint8))
+    (folder / "c.png").rename(folder / odd)
+    with zipfile.ZipFile(tmp_path / "crops.zip", "w") as archive:
+        for name in ("a.png", "b.png"):
+            archive.write(folder / name, f"inside/{name}")
+    (folder / "a.png").write_bytes(b"no picture")
+    message = refused("predict", folder, "--out", tmp_path / "out", "--weights", weights)
+    assert message.startswith("1 of 3 pictures cannot be read: ") and "a.png: not an image" in message
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b.npy", f"{Path(odd).stem}.npy"}
+    assert "2 maps" in run("predict", tmp_path / "crops.zip", "--out", tmp_path / "zip", "--weights", weights)[0]
+    write_image(folder / "b.jpg", np.zeros((256, 256, 3), np.uint8))
+    message = refused("predict", folder, "--out", tmp_path / "twice", "--weights", weights)
+    assert "b.jpg and " in message and "would both be b.npy" in message and not (tmp_path / "twice").exists()
 
 
 def test_what_makes_no_sense_is_one_line(tmp_path: Path) -> None:
