@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from casfne.board import board_app
 from casfne.errors import InputError
 from casfne.evaluation import leaderboard, reported
 from casfne.evaluation.compare import Method, compare
+from casfne.evaluation.leaderboard import Board
 from casfne.evaluation.protocol import PROTOCOL
 from casfne.files import write_array
 from casfne.images import write_image
@@ -118,6 +120,20 @@ def test_a_board_grows_and_replaces(truth: Path, tmp_path: Path) -> None:
     both = compare(truth, [Method("one", tmp_path / "two")], board)
     assert set(both) == {"one", "two"} and both["one"]["by_pixel"] == both["two"]["by_pixel"]
     assert pd.read_parquet(board / "per_image.parquet")["name"].value_counts().to_dict() == {"one": 3, "two": 3}
+
+
+def test_results_that_come_at_once_all_stay(truth: Path, tmp_path: Path) -> None:
+    board, methods = tmp_path / "board", [method(tmp_path, f"m{i}", i) for i in range(6)]
+
+    def meanwhile(name: str, done: int, total: int) -> None:
+        if done == total:
+            compare(truth, [methods[1]], board)
+
+    compare(truth, [methods[0]], board, on_image=meanwhile)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda one: compare(truth, [one], board), methods[2:]))
+    assert set(Board(board).results) == {one.name for one in methods}
+    assert pd.read_parquet(board / "per_image.parquet")["name"].nunique() == len(methods)
 
 
 def test_boards_of_another_truth_or_protocol_are_left_alone(truth: Path, tmp_path: Path) -> None:

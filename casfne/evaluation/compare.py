@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from casfne.errors import InputError
 from casfne.evaluation.flips import agreement, frame_warning
-from casfne.evaluation.leaderboard import Board
+from casfne.evaluation.leaderboard import Board, locked
 from casfne.evaluation.maps import find_maps, read_map
 from casfne.evaluation.metrics import angular_errors, unit_vectors
 from casfne.evaluation.protocol import PROTOCOL
@@ -57,7 +57,8 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """Measure each method and write the leaderboard in the folder ``board``; all results that it then holds, by name.
 
-    A board may grow: methods that it holds already stay, or are replaced by those of the same name.
+    A board may grow, also by several processes at once: methods that it holds already stay, or are replaced by those of
+    the same name.
     truth, split: see `open_truths`. on_image: called with the method, images done, and their number.
     What a method lacks counts as 90 degrees and is listed in its result: ``missing`` (ids without a file),
     ``unusable`` (id: why its map cannot be read or has another size) and ``gaps`` (id: pixels of the mask that hold no
@@ -67,11 +68,15 @@ def compare(
     names = [method.name for method in predictions]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"predictions: {min(twice)!r} is there twice")
-    truths, results = open_truths(truth, split), Board(Path(board))
+    truths, folder = open_truths(truth, split), Path(board)
+    Board(folder)  # which refuses before the work what is no board
     found = {method.name: _files(method, truths) for method in predictions}
-    for method in predictions:
-        results.add(method.name, *_measure(truths, method, found[method.name], on_image))
-    results.write()
+    measured = {method.name: _measure(truths, method, found[method.name], on_image) for method in predictions}
+    with locked(folder):
+        results = Board(folder)  # as it is now: others may have written meanwhile
+        for name, (result, per_image) in measured.items():
+            results.add(name, result, per_image)
+        results.write()
     return results.results
 
 

@@ -1,6 +1,9 @@
 """The leaderboard: results by name, and the tables made of them, what the paper reports beside what was measured."""
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from casfne.evaluation.metrics import THRESHOLDS_DEG
 from casfne.evaluation.protocol import PROTOCOL
 from casfne.files import atomic_open, write_text
 
-JSON, PER_IMAGE = "leaderboard.json", "per_image.parquet"
+JSON, PER_IMAGE, LOCK = "leaderboard.json", "per_image.parquet", ".lock"
 PAPER = ("II", "III")  # the tables that compare methods
 _LACKS = {
     "missing": "are missing, counted as 90 degrees",
@@ -33,6 +36,15 @@ _HEADS = {
     "images": "images",
     "lacking": "lacking",
 }
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The board in ``folder``, which is made, for one process alone; others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class Board:
