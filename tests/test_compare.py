@@ -228,6 +228,9 @@ def test_training_people_are_never_measured(index: Path, tmp_path: Path) -> None
     result = compare(index, [Method("m", folder)], tmp_path / "board", split)["m"]
     assert result["by_pixel"]["people"] == 1 and result["by_pixel"]["low_deg"] is None
     assert result["missing"] == ["2_im1", "3_im0", "3_im1"] and result["without_truth"] == 1
+    write_text(split, '{"train": ["p9"], "test": ["p0", "p1", "p2"]}')
+    with pytest.raises(InputError, match="test people alone; leave --split out"):
+        compare(index, [Method("m", folder)], tmp_path / "other", split)
     write_text(split, '{"train": ["p0", "p1"], "test": ["p1", "p2"]}')
     with pytest.raises(InputError, match="p1 is in both"):
         compare(index, [Method("m", folder)], tmp_path / "other", split)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from casfne.evaluation.metrics import unit_vectors
 from casfne.evaluation.regions import region_map
 from casfne.files import read_arrays
 from casfne.images import read_grey
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def _of_index(root: Path, split: Path | str | None) -> Truths:
     if (twice := index["sample_id"].duplicated()).any():
         raise InputError(f"{root / INDEX}: {index['sample_id'][twice].iloc[0]} is there twice")
     if split is not None:
-        index = rows_of(index, read_split(Path(split)), "test")
+        index = _tested(root, index, read_split(Path(split)))
     if index.empty:
         raise InputError(f"{root / INDEX}: no samples to evaluate")
     rows: dict[str, dict[Any, Any]] = {str(row["sample_id"]): row for row in index.to_dict("records")}
@@ -89,6 +92,13 @@ def _of_index(root: Path, split: Path | str | None) -> Truths:
         return truth_of(row, read_sample(root, row["archive"], row["light"]), read_points(root, row["archive"]))
 
     return Truths(str(root), tuple(rows), read)
+
+
+def _tested(root: Path, index: "pd.DataFrame", split: dict[str, list[str]]) -> "pd.DataFrame":
+    """The test people's rows. InputError: there are no others, as where the truth was made with that split."""
+    if not index.empty and set(index["subject"]) <= set(split["test"]) - set(split["train"]):
+        raise InputError(f"{root}: this truth holds the split's test people alone; leave --split out")
+    return rows_of(index, split, "test")
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
