@@ -15,7 +15,7 @@ from casfne.stereo.solvers.base import Rays
 from casfne.stereo.solvers.registry import run
 from casfne.stereo.surface import Pictures, Settings, assemble, blank, predict, put, solve, solve_images
 
-EVERYTHING = Settings(shadow=0, saturation=2)
+EVERYTHING = Settings(shadow=0, saturation=1)
 SKIN = np.array([0.75, 0.45, 0.3], np.float32)
 
 
@@ -202,6 +202,12 @@ def test_a_light_repeated_counts_once(ball, four_lights):
     lights = four_lights[[0, 1, 2, 2]]
     surface = solve_images(predict(n * 0.8, lights) * mask, lights)
     assert angle_deg(surface.normals, n)[surface.mask].mean() < 1
+
+
+@pytest.mark.parametrize("shares", [(-5, 0.98), (0.03, 250), (0.5, 0.5), (0.98, 0.03), (float("nan"), 0.98)])
+def test_thresholds_are_shares_of_full_scale_in_order(shares):
+    with pytest.raises(InputError, match="expected 0 <= shadow < saturation <= 1"):
+        Settings(shadow=shares[0], saturation=shares[1])
 
 
 def test_what_is_not_a_number_is_left_out_alone(ball, four_lights):

@@ -27,7 +27,7 @@ class Settings:
     left out. max_zenith_deg: lights further from the camera's axis are left out.
     colour: take highlights off by colour, where there is any. strengths: estimate how bright the lights are, relative
     to each other; without, they count as equal. refine_lights: directions too, of far lamps before a frontal face;
-    see `casfne.stereo.refine_lights`.
+    see `casfne.stereo.refine_lights`. InputError unless 0 <= shadow < saturation <= 1.
     """
 
     solver: str = DEFAULT
@@ -37,6 +37,13 @@ class Settings:
     colour: bool = True
     strengths: bool = False
     refine_lights: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shadow < self.saturation <= 1:
+            raise InputError(
+                f"shadow {self.shadow:g} and saturation {self.saturation:g}: shares of full scale, expected "
+                "0 <= shadow < saturation <= 1"
+            )
 
 
 @dataclass(frozen=True)
