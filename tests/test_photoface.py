@@ -169,6 +169,11 @@ def _truncate(folder):
             r"metadata\.txt: point 11 at 9, 300 is outside",
         ),
         (lambda f: (f / "metadata.txt").write_text("nan " * 22), r"metadata\.txt: point 1 at nan, nan is outside"),
+        (lambda f: (f / "metadata.txt").write_text("0 " * 22), r"metadata\.txt: the eyes are at one place, 0, 0"),
+        (
+            lambda f: (f / "metadata.txt").write_text("5 5 " * 2 + "9 9 " + "60 5 " * 2 + "9 9 " * 6),
+            r"metadata\.txt: forehead and chin are at one place, 9, 9",
+        ),
     ],
 )
 def test_spoilt_sessions_are_named(session, spoil, message):

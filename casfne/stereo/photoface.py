@@ -156,7 +156,8 @@ def _authors(folder: Path, height: int, width: int) -> _Results:
 def read_points(path: Path | str, height: int, width: int) -> NDArray[np.float64]:
     """The 11 face points of metadata.txt, float64 [11, 2] as x, y in pixels of a picture of that size.
 
-    InputError naming the file: words, another count, a point outside the picture.
+    InputError naming the file: words, another count, a point outside the picture, eyes, or forehead and chin, at one
+    place.
     """
     text = Path(path).read_text(encoding="latin-1")
     try:
@@ -172,6 +173,10 @@ def read_points(path: Path | str, height: int, width: int) -> NDArray[np.float64
         raise InputError(
             f"{path}: point {int(inside.argmin()) + 1} at {x:g}, {y:g} is outside the {width}x{height} picture"
         )
+    pairs = {"the eyes": (points[:2].mean(0), points[3:5].mean(0)), "forehead and chin": (points[2], points[10])}
+    for what, (one, other) in pairs.items():
+        if np.linalg.norm(one - other) < 1:
+            raise InputError(f"{path}: {what} are at one place, {one[0]:g}, {one[1]:g}")
     return points
 
 
