@@ -1,6 +1,6 @@
-"""Depth from normals: a whole rectangle at once, or a mask with its natural boundary.
+"""Depth from normals inside a mask, with its natural boundary.
 
-Both start from the same steps between neighbouring pixels. The normals at the two ends of a chord of a sphere add up to
+It starts from the steps between neighbouring pixels. The normals at the two ends of a chord of a sphere add up to
 a vector that is at right angles to the chord, so between pixels i and j side by side the depth changes by
 -(n_i + n_j).x / (n_i + n_j).z: exact for spheres and planes of any slope, not only in the limit of small pixels.
 Orthographic: a camera at distance d sees a face of radius r under rays that lean by up to r / d, here left out.
@@ -8,7 +8,6 @@ Orthographic: a camera at distance d sees a face of radius r under rays that lea
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -70,7 +69,7 @@ def _poisson(normals: Floats, mask: Mask) -> Floats:
     if not mask.size:
         return np.empty(mask.shape, np.float32)
     quick = [2 * cv2.getOptimalDFTSize((n + 1) // 2) - n for n in mask.shape]
-    steps = _Steps.of(normals, mask, quick, "constant")
+    steps = _Steps.of(normals, mask, quick)
     right = steps.divergence()
     depth, search, previous = np.zeros_like(right), np.zeros_like(right), np.inf
     residual, goal = right, TOLERANCE * float(np.linalg.norm(right))
@@ -84,17 +83,6 @@ def _poisson(normals: Floats, mask: Mask) -> Floats:
         step = energy / float((search * applied).sum())
         depth, residual, previous = depth + step * search, residual - step * applied, energy
     return steps.levelled(depth, mask.shape)
-
-
-def frankot_chellappa(normals: Floats, mask: Mask) -> Floats:
-    """Depth float32 [H, W] as `poisson` gives it, by one pair of transforms.
-
-    The gradients, taken as zero outside the mask, are projected onto those of sums of cosines (Frankot and Chellappa
-    1988, with the basis of Simchony et al. 1990: nothing needs to repeat at the borders). A face that is cut off while
-    it slopes is bent towards the flat surroundings: right for whole pictures, an approximation for masks.
-    """
-    steps = _Steps.of(normals, mask, [n % 2 for n in mask.shape], "edge")  # a line more of the same slope
-    return steps.levelled(_solve_rectangle(steps.divergence()), mask.shape)
 
 
 def integrability_error(normals: Floats, mask: Mask, depth: Floats) -> Integrability:
@@ -144,15 +132,13 @@ class _Steps:
     inside: Mask
 
     @staticmethod
-    def of(
-        normals: Floats, mask: Mask, pad: Sequence[int] = (0, 0), mode: Literal["constant", "edge"] = "constant"
-    ) -> "_Steps":
-        """``pad``: rows and columns to add below and on the right, outside the mask or as the last ones are."""
+    def of(normals: Floats, mask: Mask, pad: Sequence[int] = (0, 0)) -> "_Steps":
+        """``pad``: rows and columns to add below and on the right, outside the mask."""
         _check(normals, mask)
         inside = mask.astype(bool) & np.isfinite(normals).all(-1) & (normals != 0).any(-1)
         n = np.where(inside[..., None], normals, 0).astype(np.float64)
         pads = [(0, added) for added in pad]
-        n, inside = np.pad(n, (*pads, (0, 0)), mode=mode), np.pad(inside, pads, mode=mode)
+        n, inside = np.pad(n, (*pads, (0, 0))), np.pad(inside, pads)
         joined_right, joined_down = inside[:, :-1] & inside[:, 1:], inside[:-1] & inside[1:]
         right, down = n[:, :-1] + n[:, 1:], n[:-1] + n[1:]
         return _Steps(
