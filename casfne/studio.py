@@ -40,8 +40,9 @@ def sheet(
     Example: casfne studio sheet --count 48 --seed 7 --out sheet.png
     """
     from casfne.capture.sheet import contact_sheet, statistics
-    from casfne.images import write_image
+    from casfne.images import check_picture, write_image
 
+    check_picture(out)
     parts = list(_portraits(seed, count, size, heads, photographs, environments, supersample))
     whole = type(parts[0]).join(parts)
     write_image(out, contact_sheet(whole, columns=min(8, count)).numpy())
@@ -64,8 +65,9 @@ def render(
     Example: casfne studio render --count 16 --out out/portraits
     """
     from casfne.corpora.rendered import write_portrait
-    from casfne.corpora.samples import write_index
+    from casfne.corpora.samples import INDEX, write_index
 
+    (out / INDEX).unlink(missing_ok=True)  # it must not speak of portraits that are made anew
     rows: list[dict[str, Any]] = []
     with progress("render") as bar:
         task = bar.add_task("render", total=count)

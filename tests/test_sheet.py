@@ -97,11 +97,22 @@ def test_command_render_writes_samples_that_training_reads(tmp_path, made):
     assert not pd.isna(index["yaw_deg"]).any()
 
 
+def test_an_index_goes_before_its_portraits_change(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "index.parquet").write_bytes(b"of another render")
+    monkeypatch.setattr("casfne.corpora.rendered.write_portrait", interrupted)
+    RUN.invoke(cli.app, ["studio", "render", "--count", "1", "--size", "48", "--out", str(tmp_path)])
+    assert not (tmp_path / "index.parquet").exists()
+
+
 def test_commands_name_what_is_wrong(tmp_path):
     foreign = tmp_path / "foreign.npz"
     np.savez(foreign, a=np.zeros(3))
     for arguments, message in (
         (["studio", "sheet", "--out", str(tmp_path / "s.png"), "--heads", str(foreign)], "foreign.npz"),
+        (["studio", "sheet", "--out", str(tmp_path / "s.txt"), "--heads", str(foreign)], "expected a picture in .png"),
         (["facekit", "import", str(tmp_path), "--out", str(tmp_path / "f.npz")], str(tmp_path)),
     ):
         result = RUN.invoke(cli.app, arguments)
