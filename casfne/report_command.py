@@ -22,7 +22,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")],
     faces: Annotated[int, typer.Option(min=0, help="Faces in the viewer: 70 KB each, 125 KB with three stages.")] = 100,
     evaluation: Annotated[
-        Path | None, typer.Option(help="Metrics of the weights' evaluation (evaluate.json), shown beside.")
+        Path | None, typer.Option(help="Metrics of the weights' evaluation (evaluation.json), shown beside.")
     ] = None,
 ) -> None:
     """Labels as one web page: totals, failures by reason, the best and the worst, and a viewer with a light to move.

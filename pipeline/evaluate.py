@@ -31,7 +31,8 @@ def main() -> None:
     with Progress() as bar:
         task = bar.add_task("evaluate", total=len(test))
         result = evaluate(predictor, SAMPLES, test, train, settings.batch, lambda: bar.advance(task))
-    write_text(METRICS, json.dumps(result.metrics, indent=2) + "\n")
+    write_text(OUT / "evaluation.json", json.dumps(result.metrics, indent=2) + "\n")
+    write_text(METRICS, json.dumps(result.headlines, indent=2) + "\n")
     with atomic_open(OUT / "per_image.parquet") as file:
         result.per_image.to_parquet(file, index=False)
     stages = [(t, result.metrics["by_pixel"][f"t{t}"]) for t in range(predictor.refinements + 1)]

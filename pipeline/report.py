@@ -16,8 +16,9 @@ from casfne.report.faces import Face, chosen, of_labels, of_sample, pictured, sp
 from casfne.report.figures import frame_figure
 from casfne.report.page import Evaluation, Labels, render
 
-METRICS, LABELS, SAMPLES = Path("data/metrics"), "data/labels", Path("data/samples")
-PER_IMAGE, MODEL = Path("data/evaluation/per_image.parquet"), Path("data/model/model.safetensors")
+LABELS, SAMPLES, MODEL = "data/labels", Path("data/samples"), Path("data/model/model.safetensors")
+EVALUATED, PER_IMAGE = Path("data/evaluation/evaluation.json"), Path("data/evaluation/per_image.parquet")
+PREPARED = Path("data/metrics/prepare.json")
 OUT = Path("data/report/index.html")
 
 
@@ -25,7 +26,7 @@ OUT = Path("data/report/index.html")
 def main() -> None:
     """Gather what the other stages wrote into one page."""
     settings = config.load("params.yaml", "report")
-    evaluated, prepared = (json.loads((METRICS / f"{s}.json").read_text()) for s in ("evaluate", "prepare"))
+    evaluated, prepared = (json.loads(path.read_text()) for path in (EVALUATED, PREPARED))
     if not table.parts(LABELS):
         raise InputError(f"{LABELS}: no labels; `dvc repro label` writes them")
     labels, per_image = Labels(LABELS, table.read(LABELS)), pd.read_parquet(PER_IMAGE)

@@ -27,6 +27,17 @@ class Evaluation:
     metrics: dict[str, Any]
     per_image: pd.DataFrame
 
+    @property
+    def headlines(self) -> dict[str, dict[str, float]]:
+        """What a line of `dvc metrics show` can hold: each predictor's mean error, and of the last stage a few more."""
+        by_pixel = self.metrics["by_pixel"]
+        last = by_pixel[list(by_pixel)[-1]]
+        more = ("median_deg", "below_20_deg", "below_25_deg", "below_30_deg")
+        return {
+            "mean_deg": {name: numbers["mean_deg"] for name, numbers in by_pixel.items()},
+            "last": {name: last[name] for name in more},
+        }
+
 
 def evaluate(
     predictor: CascadePredictor,

@@ -97,8 +97,11 @@ def set_parameters(project, **changes):
 def test_every_stage_leaves_what_it_promises(project):
     index = read_index(project / "data/samples")
     assert len(index) == 4 * 4 and index["stereo_error_deg"].notna().all()
-    metrics = json.loads((project / "data/metrics/evaluate.json").read_text())
+    metrics = json.loads((project / "data/evaluation/evaluation.json").read_text())
     assert set(metrics["by_pixel"]) == {"constant", "mean_map", "t0", "t1", "t2"}
+    headlines = json.loads((project / "data/metrics/evaluate.json").read_text())
+    assert headlines["mean_deg"] == {name: numbers["mean_deg"] for name, numbers in metrics["by_pixel"].items()}
+    assert headlines["last"].items() <= metrics["by_pixel"]["t2"].items()
     labels = table.read(project / "data/labels")
     assert labels.groupby("corpus").size().to_dict() == {"300w": 2, "celeba": 2, "ffhq": 2}
     assert (labels["status"] == "ok").all() and labels["confidence_deg"].isna().all()  # four people spare none
