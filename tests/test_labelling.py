@@ -220,6 +220,7 @@ def write_plan(out: Path, wanted: list[shards.Shard], who: steps.Identity = OLD)
     made_by = json.dumps(shards.maker(who, faces.Dlib()))
     for shard in wanted:
         about = {"fingerprint": shard.fingerprint, "made_by": made_by}
+        about["checksums"] = json.dumps({photo.image_id: steps.checksum(photo) for photo in shard.photos})
         Output(out).write(shard.part, lambda file, about=about: schema.write(file, [], about))
 
 
@@ -266,14 +267,20 @@ def test_labels_of_another_run_are_refused_by_name_and_replaced_when_asked(tmp_p
     assert not list(out.rglob("*.parquet"))
 
 
-def test_labels_older_than_an_image_are_refused(tmp_path: Path) -> None:
+def test_labels_of_an_image_that_is_another_one_since_are_refused(tmp_path: Path) -> None:
     photos, out = draw(tmp_path / "in", 7), tmp_path / "out"
     write_plan(out, shards.plan(photos, 3, OLD, faces.Dlib()))
     assert not survey(out, shards.plan(photos, 3, OLD, faces.Dlib())).todo
-    later = (out / "corpus=noise" / "part-00001.parquet").stat().st_mtime_ns + 1
-    os.utime(photos[4].path, ns=(later, later))  # another picture of the same size
+    later = max(path.stat().st_mtime_ns for path in out.rglob("*.parquet")) + 1
+    for photo in photos:
+        os.utime(photo.path, ns=(later, later))  # as in a copy
+    assert not survey(out, shards.plan(photos, 3, OLD, faces.Dlib())).todo
+    content = bytearray(Path(photos[4].path).read_bytes())
+    content[-1] ^= 1  # another picture of the same size
+    Path(photos[4].path).write_bytes(content)
+    os.utime(photos[4].path, ns=(later, later))
     wanted = shards.plan(photos, 3, OLD, faces.Dlib())
-    with pytest.raises(InputError, match=r"part-00001\.parquet: an image was written after .*1 such file"):
+    with pytest.raises(InputError, match=r"part-00001\.parquet: an image is another one since .*1 such file"):
         survey(out, wanted)
     found = survey(out, wanted, overwrite=True)
     assert found.todo == [wanted[1]] and found.obsolete == ["_summary.json", wanted[1].part]
@@ -412,6 +419,9 @@ def test_every_image_of_a_mixed_folder_is_accounted_for(mixed) -> None:
     assert len(summary.reasons) == sum(summary.codes.values()) == 3
     assert [(at.done, at.total) for at in seen] == [(0, 6), (3, 6), (6, 6)]
     assert (seen[-1].faces, seen[-1].failures) == (3, summary.codes)
+    said = {k: v for part in table.parts(out) for k, v in json.loads(schema.metadata(part)["checksums"]).items()}
+    assert said == {photo.image_id: steps.checksum(photo) for photo in photos}
+    assert [said[Path(p.path).stem] is None for p in photos] == [not Path(p.path).exists() for p in photos]
     frame = table.read(out)
     assert set(frame["image_id"]) == {p.image_id for p in photos}
     assert frame[frame["image_id"] == "two_faces"]["face_index"].tolist() == [0, 1]

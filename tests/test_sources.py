@@ -396,3 +396,26 @@ def test_the_query_of_an_address_says_where_the_store_is(bucket: str, monkeypatc
 def test_a_store_that_does_not_answer_is_an_error_that_can_pass(bucket: str) -> None:
     with pytest.raises(OSError):
         sources.read_bytes(f"{bucket}/a.png?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
+
+
+def test_a_store_that_refuses_to_list_is_asked_once(monkeypatch) -> None:
+    asked = []
+
+    def refused(uri: str) -> dict[str, sources.State]:
+        asked.append(uri)
+        raise InputError(f"{uri}: cannot be listed")
+
+    monkeypatch.setattr(sources, "_objects", refused)
+    assert set(sources.states(f"s3://bucket/set/{i}.png" for i in range(5))) == {sources.State(-1, 0)}
+    assert asked == ["s3://bucket/set"]
+
+
+def test_the_state_of_members_is_that_of_their_archive_which_is_not_searched_for(tmp_path: Path, monkeypatch) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, content in {"x.png": b"12", "y.png": b"345"}.items():
+            archive.writestr(name, content)
+    asked, real = [], sources.open_filesystem
+    monkeypatch.setattr(sources, "open_filesystem", lambda uri: asked.append(uri) or real(uri))
+    when = (tmp_path / "a.zip").stat().st_mtime_ns
+    found = sources.states(f"{tmp_path}/a.zip::{name}.png" for name in "xy")
+    assert found == [sources.State(2, when), sources.State(3, when)] and asked == [f"{tmp_path}/a.zip"]

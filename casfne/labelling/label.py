@@ -6,6 +6,7 @@ CPU again. None of them raises on account of a picture: what went wrong becomes 
 
 import functools
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,6 +94,7 @@ class Face:
     seconds: float = 0.0
     reason_code: str | None = None  # a key of `casfne.schema.REASONS`; None where it is ok
     blockiness: float = float("nan")  # of the photograph, which is gone when the rest is measured
+    checksum: int | None = None  # of the photograph's bytes, see `checksum`; None where they were not read
 
 
 @dataclass(frozen=True)
@@ -116,23 +118,33 @@ def decode(photo: Photo, detector: faces.Detector, folder: Path | str = "") -> l
     "unreadable", one without a face "no_face", anything unforeseen "error"; `reason_code` says which.
     """
     start = time.perf_counter()
-    found = _decode(photo, detector, sources.located(photo.path, str(folder)))
-    share = (time.perf_counter() - start) / len(found)
-    return [replace(face, seconds=share) for face in found]
-
-
-def _decode(photo: Photo, detector: faces.Detector, path: str) -> list[Face]:
+    path, data = sources.located(photo.path, str(folder)), None
     try:
-        image = images.decode_image(_read_bytes(path), path)
-        crops = faces.find(image, photo, detector)
-        size = (image.shape[0], image.shape[1])
-        if not crops:
-            return [Face(photo, NO_FACE_INDEX, "no_face", "the detector found no face", size, reason_code="no_face")]
-        return [_cut(photo, i, image, crop) for i, crop in enumerate(crops)]
+        data = _read_bytes(path)
+        found = _decode(photo, detector, data, path)
     except images.PictureError as error:  # the path is a column of its own, and differs between machines
-        return [failed(photo, str(error).removeprefix(f"{path}: "), error.code)]
+        found = [failed(photo, str(error).removeprefix(f"{path}: "), error.code)]
     except Exception as error:
-        return [_failed(photo, error)]
+        found = [_failed(photo, error)]
+    share = (time.perf_counter() - start) / len(found)
+    return [replace(face, seconds=share, checksum=None if data is None else zlib.crc32(data)) for face in found]
+
+
+def checksum(photo: Photo) -> int | None:
+    """Of the photograph's bytes as they are now, CRC-32; None where they cannot be read."""
+    try:
+        return zlib.crc32(_read_bytes(photo.path))
+    except images.PictureError:
+        return None
+
+
+def _decode(photo: Photo, detector: faces.Detector, data: bytes, path: str) -> list[Face]:
+    image = images.decode_image(data, path)
+    crops = faces.find(image, photo, detector)
+    size = (image.shape[0], image.shape[1])
+    if not crops:
+        return [Face(photo, NO_FACE_INDEX, "no_face", "the detector found no face", size, reason_code="no_face")]
+    return [_cut(photo, i, image, crop) for i, crop in enumerate(crops)]
 
 
 def _read_bytes(path: str) -> bytes:

@@ -15,7 +15,7 @@ from casfne.corpora.record import Photo
 from casfne.errors import InputError
 from casfne.labelling import attributes
 from casfne.labelling.faces import Detector
-from casfne.labelling.label import Identity, Options
+from casfne.labelling.label import Identity, Options, checksum
 from casfne.labelling.output import Output
 from casfne.provenance import fingerprint
 
@@ -58,7 +58,7 @@ class Shard:
     part: str
     photos: tuple[Photo, ...]
     fingerprint: str
-    changed_ns: int = 0  # when the last of its photos was written, see `sources.State`
+    written_ns: tuple[int, ...] = ()  # when each of its photos was, see `sources.State`
     again: frozenset[str] | None = None  # of a file that is there: the images that are made again; None: all
 
     @property
@@ -91,8 +91,8 @@ def plan(
     """Photos in shards of ``shard_rows``, corpus by corpus, in order.
 
     The fingerprint covers `maker` and each photo's name, path, size in bytes, points and box; not the batch size,
-    which only moves the last bits, nor when the photo was written, so that a copy elsewhere has the same labels:
-    `survey` looks at that. ValueError when an image comes twice.
+    which only moves the last bits, nor when the photo was written, so that a copy has the same labels: `survey` reads
+    what was written since. ValueError when an image comes twice.
     """
     if not photos:
         raise InputError("no images to label")
@@ -106,8 +106,8 @@ def plan(
             group = tuple(members[first : first + shard_rows])
             theirs = states[first : first + shard_rows]
             content = [made_by, [_describe(photo, state.size) for photo, state in zip(group, theirs, strict=True)]]
-            part, changed_ns = f"corpus={corpus}/part-{number:05d}.parquet", max(state.written_ns for state in theirs)
-            shards.append(Shard(part, group, fingerprint(content), changed_ns))
+            written_ns = tuple(state.written_ns for state in theirs)
+            shards.append(Shard(f"corpus={corpus}/part-{number:05d}.parquet", group, fingerprint(content), written_ns))
     return shards
 
 
@@ -145,8 +145,8 @@ def survey(
     """What is still to be made, and the files that must go before.
 
     Those are what a killed run left half-written and, with ``overwrite``, the labels of another run (other
-    weights, code, options or images, images written later than their labels, or left over from a larger one); without
-    it, InputError names the first.
+    weights, code, options or images, or left over from a larger one); without it, InputError names the first. Images
+    that were written later than their labels are read, and are others where their bytes are.
     ``retry_errors``: shards that are there are made again for their images that failed for a reason that can pass.
     """
     out.require_folder()
@@ -158,7 +158,7 @@ def survey(
     stale = _outdated(out, [shard for shard in shards if shard.part in set(present) - set(foreign)])
     if stale and not (overwrite or foreign):
         raise InputError(
-            f"{out.name}/{stale[0]}: an image was written after these labels of it ({len(stale)} such files);"
+            f"{out.name}/{stale[0]}: an image is another one since these labels ({len(stale)} such files);"
             " overwrite them or name another folder"
         )
     foreign += stale
@@ -189,10 +189,24 @@ def _present(out: Output, folders: Iterable[str], tables: set[str]) -> tuple[dic
 
 
 def _outdated(out: Output, shards: Sequence[Shard]) -> list[str]:
-    """The files that are older than one of their images."""
+    """The files of which an image has other bytes now. Only images written later than their file are read."""
     folders = {os.path.dirname(shard.part) for shard in shards}
     made = {f"{folder}/{name}": when for folder in folders for name, when in out.written_ns(folder).items()}
-    return [shard.part for shard in shards if made[shard.part] < shard.changed_ns]
+    found = []
+    with ThreadPoolExecutor(_READERS) as pool:
+        for shard in shards:
+            later = [p for p, when in zip(shard.photos, shard.written_ns, strict=True) if when > made[shard.part]]
+            said = checksums(out, shard.part) if later else {}
+            known = [photo for photo in later if said.get(photo.image_id) is not None]
+            if any(said[p.image_id] != now for p, now in zip(known, pool.map(checksum, known), strict=True)):
+                found.append(shard.part)
+    return found
+
+
+def checksums(out: Output, part: str) -> dict[str, int | None]:
+    """What a shard's file says of its images' bytes, by id; None of one that was not read."""
+    said: dict[str, int | None] = json.loads((out.metadata(part, ("checksums",)) or {}).get("checksums", "{}"))
+    return said
 
 
 def _of(part: str, tables: set[str]) -> bool:

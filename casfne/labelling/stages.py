@@ -7,7 +7,7 @@ import pickle
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,13 +135,19 @@ def write(block: pa.Table, job: Job) -> pa.Table:
     """The last stage: write the shard; gives what there is to report of it: part, images, faces, codes (JSON of
     failures by reason_code), and failure, why it could not be written, or ""."""
     row = block.drop_columns(["payload"]).to_pylist()[0]
-    made = [steps.to_row(labelled, job.identity, job.options) for labelled in _payload(block)]
+    done = _payload(block)
+    made = [steps.to_row(labelled, job.identity, job.options) for labelled in done]
+    checksums = {labelled.face.photo.image_id: labelled.face.checksum for labelled in done}
     if not job.timings:
         made = [one | {"seconds": None} for one in made]
     failure = ""
     try:
-        rows = shards.merge(job.out.read(row["part"]).to_pylist(), made) if row["again"] else made
+        rows: Sequence[Mapping[str, Any]] = made
+        if row["again"]:
+            rows = shards.merge(job.out.read(row["part"]).to_pylist(), made)
+            checksums = shards.checksums(job.out, row["part"]) | checksums
         about = {"fingerprint": row["fingerprint"], "made_by": json.dumps(job.made_by)}
+        about["checksums"] = json.dumps(checksums)
         job.out.write(row["part"], lambda file: schema.write(file, rows, about, job.options.encoding))
     except OSError as error:  # a full disk, say: the driver reports it
         failure = str(error) or type(error).__name__

@@ -181,21 +181,28 @@ _UNKNOWN = State(-1, 0)
 
 def states(paths: Iterable[str]) -> list[State]:
     """The state of each file; each folder of a bucket is listed once. Of a member of an archive: its own size (of rows
-    of Parquet files: the whole file's), and when the archive was written."""
+    of Parquet files: the whole file's), and when the archive was written, which is asked once."""
     listed: dict[str, dict[str, State]] = {}
-    return [_state(path, listed) for path in paths]
+    written = lru_cache(maxsize=None)(_written_ns)
+    return [_state(path, listed, written) for path in paths]
 
 
-def _state(path: str, listed: dict[str, dict[str, State]]) -> State:
+def _written_ns(archive: str) -> int:
+    filesystem, inside = open_filesystem(archive)
+    return filesystem.get_file_info(inside).mtime_ns or 0
+
+
+def _state(path: str, listed: dict[str, dict[str, State]], written: Callable[[str], int]) -> State:
     archive, member = _member(path)
     try:
         if archive and is_archive(archive):
-            return State(opened(archive).size(member), _state(archive, listed).written_ns)
+            return State(opened(archive).size(member), written(archive))
         if (local := local_path(path)) is not None:
             found = os.stat(local)
             return State(found.st_size, found.st_mtime_ns)
         folder = parent(path)
         if folder not in listed:
+            listed[folder] = {}  # a store that refuses to list is asked once
             listed[folder] = _objects(folder)
         return listed[folder].get(split(path)[2].rpartition("/")[2], _UNKNOWN)
     except (OSError, ValueError):
