@@ -27,7 +27,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000"
 _JPEG, _NETPBM = {".jpg", ".jpeg", ".jpe", ".jfif", ".jp2"}, {".pbm", ".pgm", ".ppm", ".pnm"}
 _OTHER = {".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".avif"}
 SUFFIXES = frozenset(_JPEG | _NETPBM | _OTHER | {".heic", ".heif"})  # the last are not read: their rows say so
-WRITTEN = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm")  # kinds that `write_image` knows
+WRITTEN = (".png", ".jpg", ".jpeg", ".bmp", ".webp")  # kinds that hold what `write_image` is given
 
 Image.MAX_IMAGE_PIXELS = None  # the limit above is ours, and an error instead of a warning
 
@@ -304,7 +304,7 @@ _SMOOTH_PNG = [
 
 
 def encode_image(image: NDArray[np.uint8], suffix: str = ".png", smooth: bool = False) -> bytes:
-    """uint8 RGB [H, W, 3] or grey [H, W] as the bytes of a file of that kind (.png, .jpg, .bmp).
+    """uint8 RGB [H, W, 3] or grey [H, W] as the bytes of a file of that kind, as in ``WRITTEN``.
 
     smooth: a PNG for maps of normals and masks: quicker, and smaller there.
     """
@@ -325,7 +325,6 @@ def check_picture(path: Path | str) -> None:
 def write_image(path: Path | str, image: NDArray[np.uint8]) -> None:
     """Write uint8 RGB [H, W, 3] or grey [H, W] whole or not at all; the suffix chooses the format, see
     `check_picture`."""
-    check_picture(path)
     with atomic_open(path) as file:
         file.write(encode_image(image, Path(path).suffix))
 

@@ -1,16 +1,12 @@
 """Arrays on disk: whole or an error, from any thread."""
 
-import contextlib
 import gc
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from casfne.errors import InputError
 from casfne.files import array_names, read_array, read_arrays
@@ -71,18 +67,20 @@ def test_one_array_is_not_taken_for_several_nor_several_for_one(tmp_path):
         read_array(tmp_path / "some.npz")
 
 
-@settings(max_examples=300, deadline=None)
-@example(place=66, bit=0)  # the brace at the end
-@given(place=st.integers(0, 127), bit=st.integers(0, 7))
-def test_a_damaged_header_is_read_or_named(place, bit):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.npy"
-        np.save(path, np.zeros(3))
-        content = bytearray(path.read_bytes())
-        content[place] ^= 1 << bit
+def test_a_damaged_header_is_read_or_named(tmp_path):
+    """Whatever bit of it is another one."""
+    path, refused = tmp_path / "a.npy", 0
+    np.save(path, np.zeros(3))
+    whole = path.read_bytes()
+    for bit in range(8 * 128):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
         path.write_bytes(content)
-        with contextlib.suppress(InputError):
+        try:
             assert isinstance(read_array(path), np.ndarray)
+        except InputError:
+            refused += 1
+    assert refused > 100
 
 
 def test_a_damaged_member_is_named(tmp_path):

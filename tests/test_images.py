@@ -143,3 +143,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("suffix", images.WRITTEN)
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_what_may_be_written_can_be(suffix, shape, tmp_path):
+    path = tmp_path / f"a{suffix.upper()}"
+    images.check_picture(path)
+    images.write_image(path, np.full(shape, 77, np.uint8))
+    assert np.abs(images.read_image(path).astype(int) - 77).max() <= 1
+    with pytest.raises(InputError, match=r"a\.ppm: expected a picture in \.png"):
+        images.check_picture(tmp_path / "a.ppm")

@@ -120,6 +120,15 @@ def test_processes_that_begin_together_share_the_files(tmp_path):
         assert names == {"image.npy", "normal.npy", "face.npy", "there.npy"}
 
 
+def test_file_systems_without_hard_links_will_do(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    batch = Kept(Source(), tmp_path).__getitems__(asked(1))
+    assert torch.equal(batch["image"][0], Source().one(1, 8)["image"])
+
+
 @pytest.mark.parametrize("change", [{"seed": 4}, {"supersample": 2}, {"count": 7}])
 def test_another_studio_has_another_folder(change, tmp_path):
     head = tmp_path / "head.npz"

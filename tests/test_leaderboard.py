@@ -141,8 +141,11 @@ def test_boards_of_another_truth_or_protocol_are_left_alone(truth: Path, tmp_pat
     compare(truth, [method(tmp_path, "one", 9)], board)
     before = {path: path.read_bytes() for path in board.iterdir()}
     write_array(truth / "normals" / "a.npy", np.broadcast_to(direction(1, 2), BALL.shape))
+    seen = set[str]()
     with pytest.raises(InputError, match="another truth"):
-        compare(truth, [method(tmp_path, "two", 3)], board)
+        both = [method(tmp_path, "two", 3), method(tmp_path, "three", 3)]
+        compare(truth, both, board, on_image=lambda name, *_: seen.add(name))
+    assert seen == {"two"}  # the next one's work is spared
     changed = json.loads((board / "leaderboard.json").read_text())
     changed["one"]["protocol_sha256"] = "0" * 64
     assert {path: path.read_bytes() for path in board.iterdir()} == before

@@ -437,7 +437,8 @@ def test_two_processes_do_what_one_does(samples, tmp_path, monkeypatch, local_ra
     assert one.shape == two.shape == (3, 5)
     assert np.allclose(one[0], two[0], rtol=1e-5)  # before Adam, which divides by gradients, magnifies rounding
     assert np.allclose(one, two, rtol=2e-3)
-    (first, _), (second, _) = (load_weights(jobs[world].weights) for world in (1, 2))
+    (first, about), (second, same) = (load_weights(jobs[world].weights) for world in (1, 2))
+    assert about["start"] == same["start"] == "first.safetensors"  # and no path of a machine
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert (first(image)[-1] - second(image)[-1]).abs().mean() < 0.01
     assert not jobs[2].checkpoint.exists()
@@ -528,7 +529,7 @@ def test_an_encoder_from_a_file_is_named_with_its_hash_and_fed_as_asked(samples,
     work = job(samples, tmp_path / "out", dataclasses.replace(settings, profiles={"demo": profile}))
     run(work, lambda: nullcontext(lambda *_: None))
     network, about = load_weights(work.weights)
-    assert about["start"] == str(path) and about["start_sha256"] == file_sha256(path)
+    assert about["start"] == path.name and about["start_sha256"] == file_sha256(path)
     assert network.config.normalisation == normalisation
     assert f"starts from {path} weights" in capsys.readouterr().out
 
@@ -543,7 +544,11 @@ def test_a_training_that_goes_on_records_what_came_before(samples, tmp_path):
         starts.append(str(work.weights))
     _, about = load_weights(starts[3])
     for i in (2, 1):
-        assert (about["seed"], about["start"], about["start_sha256"]) == (i, starts[i], file_sha256(starts[i]))
+        assert (about["seed"], about["start"], about["start_sha256"]) == (
+            i,
+            Path(starts[i]).name,
+            file_sha256(starts[i]),
+        )
         about = about["start_about"]
         assert "confidence" not in about
     assert (about["seed"], about["start"]) == (0, "random") and "start_about" not in about

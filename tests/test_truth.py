@@ -244,11 +244,12 @@ def test_what_an_earlier_run_left_goes_and_other_files_stay(tmp_path: Path) -> N
     root, out, split = write_samples(tmp_path / "samples"), tmp_path / "out", tmp_path / "split.json"
     run("truth", "studio", root, "--out", out)
     (out / INDEX).unlink()  # as an interrupted run leaves it
+    shutil.copy(root / "p0.npz", out / "rendered.npz")  # samples that no truth was made of
     for own in (out / "mine.npz", out / "images" / "mine.png", out / "images" / "p0a.png"):
         own.write_bytes(b"of the user's")
     split.write_text(json.dumps({"train": ["p0", "p2"], "test": ["p1"]}))
     run("truth", "studio", root, "--out", out, "--split", split)
-    assert {p.name for p in out.iterdir()} == {"images", INDEX, "mine.npz", "p1.npz"}
+    assert {p.name for p in out.iterdir()} == {"images", INDEX, "mine.npz", "rendered.npz", "p1.npz"}
     assert {p.name for p in (out / "images").iterdir()} == {"mine.png", "p0a.png", "p1_im0.png", "p1_im1.png"}
 
 

@@ -16,15 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from casfne.errors import InputError
-from casfne.files import array_names, atomic_open, read_arrays
+from casfne.files import atomic_open, read_arrays
 from casfne.normals import azimuth_elevation, normalise
 
 if TYPE_CHECKING:
     import pandas as pd  # training reads archives on machines without it; whoever reads the index imports it
 
 INDEX = "index.parquet"
-
-_ARRAYS = {"image_0", "normal", "mask", "trust", "albedo"}  # what tells an archive of samples from other files
 
 Row = dict[str, Any]
 """Of the index: plain values by column."""
@@ -95,24 +93,15 @@ def read_sample(root: Path | str, archive: str, light: int) -> Sample:
     return Sample(stored["image"], normalise(stored["normal"]), stored["mask"], trust)
 
 
-def clear(root: Path | str, rows: Sequence[Row]) -> list[str]:
-    """Remove archives of samples in ``root`` that none of ``rows`` names, whose names are returned, and files
-    half-written; other files stay."""
-    wanted, removed = {row["archive"] for row in rows}, []
+def clear(root: Path | str, rows: Sequence[Row]) -> None:
+    """Remove archives in ``root`` that say how they were made and that none of ``rows`` names, and files half-written;
+    other files stay."""
+    wanted = {row["archive"] for row in rows}
     for path in Path(root).glob("*.npz"):
-        if path.name not in wanted and _holds_samples(path):
+        if path.name not in wanted and read_record(path) is not None:
             path.unlink()
-            removed.append(path.name)
     for path in Path(root).glob(".*.npz.*.tmp"):
         path.unlink()
-    return removed
-
-
-def _holds_samples(path: Path) -> bool:
-    try:
-        return set(array_names(path)) >= _ARRAYS
-    except InputError:
-        return False
 
 
 def light_columns(light: NDArray[np.float32]) -> Row:

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from casfne.corpora.photoface import Settings
-from casfne.corpora.samples import INDEX, Row, clear, mask_columns, read_index, read_stored, write_archive, write_index
+from casfne.corpora.samples import INDEX, Row, mask_columns, read_index, read_stored, write_archive, write_index
 from casfne.corpora.sessions import Task, attempt, plan, survey
 from casfne.corpora.split import rows_of
 from casfne.errors import InputError
-from casfne.files import atomic_open
+from casfne.files import array_names, atomic_open
 from casfne.images import Crop, write_image
 from casfne.stereo import surface
 
@@ -74,9 +74,9 @@ class Cutter:
 def write_truth(out: Path, jobs: Sequence[Job], on_job: Callable[[], None] = lambda: None) -> tuple[int, list[str]]:
     """Do all jobs, write their pictures, and the index last: the number of images, and why jobs failed.
 
-    An index that is there goes first, so none ever speaks of other archives; archives and pictures of earlier runs that
-    have no row any more go at the end. on_job: called after each. InputError: none of the jobs could be done; or two
-    would write one archive, and then nothing has been touched.
+    An index that is there goes first, so none ever speaks of other archives; pictures of earlier runs that have no row
+    any more, and their archives, go at the end. on_job: called after each. InputError: none of the jobs could be done;
+    or two would write one archive, and then nothing has been touched.
     """
     taken = dict[str, str]()
     for job in jobs:
@@ -94,7 +94,7 @@ def write_truth(out: Path, jobs: Sequence[Job], on_job: Callable[[], None] = lam
         on_job()
     if not rows:
         raise InputError(f"{failures[0]} ({len(failures)} of {len(jobs)} captures cannot be used)")
-    _clear_pictures(out, rows, clear(out, rows))
+    _clear(out, rows)
     write_index(out, rows)
     return len(rows), failures
 
@@ -122,14 +122,25 @@ def _done(out: Path, job: Job, ids: dict[str, str]) -> list[Row]:
     return rows
 
 
-def _clear_pictures(out: Path, rows: Sequence[Row], removed: Sequence[str]) -> None:
-    """Remove pictures of no row that bear the name of a row's archive or of one that was ``removed``; others stay."""
-    wanted = {row["sample_id"] for row in rows}
-    stems = {archive.removesuffix(".npz") for archive in (*removed, *(row["archive"] for row in rows))}
-    for path in (out / IMAGES).glob("*.png"):
-        parts = path.stem.split("_")
-        if path.stem not in wanted and stems & {"_".join(parts[: i + 1]) for i in range(len(parts))}:
-            path.unlink()
+def _clear(out: Path, rows: Sequence[Row]) -> None:
+    """Remove pictures of no row, and the archives that they are of where these have no row either. Archives without
+    pictures are no earlier truth's, and stay; so do pictures of no archive."""
+    ids, archives = {row["sample_id"] for row in rows}, {row["archive"] for row in rows}
+    present = archives | {path.name for path in out.glob("*.npz") if _holds_samples(path)}
+    for picture in (out / IMAGES).glob("*.png"):
+        parts = picture.stem.split("_")
+        shown = present & {f"{'_'.join(parts[: i + 1])}.npz" for i in range(len(parts))}
+        if picture.stem not in ids and shown:
+            picture.unlink()
+            for archive in shown - archives:
+                (out / archive).unlink(missing_ok=True)
+
+
+def _holds_samples(path: Path) -> bool:
+    try:
+        return set(array_names(path)) >= {"image_0", "normal", "mask", "trust", "albedo"}
+    except InputError:
+        return False
 
 
 def capture_rows(

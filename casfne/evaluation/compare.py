@@ -69,9 +69,10 @@ def compare(
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"predictions: {min(twice)!r} is there twice")
     truths, folder = open_truths(truth, split), Path(board)
-    Board(folder)  # which refuses before the work what is no board
-    found = {method.name: _files(method, truths) for method in predictions}
-    measured = {method.name: _measure(truths, method, found[method.name], on_image) for method in predictions}
+    found, before, measured = {method.name: _files(method, truths) for method in predictions}, Board(folder), {}
+    for method in predictions:
+        measured[method.name] = _measure(truths, method, found[method.name], on_image)
+        before.add(method.name, *measured[method.name])  # which refuses another truth before the next one's work
     with locked(folder):
         results = Board(folder)  # as it is now: others may have written meanwhile
         for name, (result, per_image) in measured.items():

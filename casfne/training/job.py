@@ -19,6 +19,7 @@ from casfne.errors import InputError
 from casfne.files import write_text
 from casfne.model.checkpoints import load_weights, save_weights
 from casfne.model.devices import choose_device
+from casfne.model.releases import RELEASES
 from casfne.provenance import file_sha256
 from casfne.training.augment import check_kinds
 from casfne.training.calibrate import fit_confidence
@@ -128,7 +129,7 @@ def _start(start: str) -> dict[str, Any]:
     file = start_file(start)
     if file is None:
         return {"start": start}
-    facts = {"start": start, "start_sha256": file_sha256(file)}
+    facts = {"start": start if start in RELEASES else file.name, "start_sha256": file_sha256(file)}
     if not is_ours(start):
         return facts
     _, about = load_weights(start)

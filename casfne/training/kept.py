@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -93,8 +92,12 @@ def _make(file: Path, kind: type, shape: tuple[int, ...]) -> None:
     with TemporaryDirectory(dir=file.parent) as folder:
         made = Path(folder) / file.name
         np.lib.format.open_memmap(made, "w+", kind, shape).flush()
-        with suppress(FileExistsError):
+        try:
             os.link(made, file)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links, where two may meet here
+            made.replace(file)
 
 
 def kept(source: Source, settings: Portraits, files: Sequence[Path]) -> Kept:
