@@ -225,14 +225,11 @@ def _labelled(photo: str, weights: Path) -> "pd.DataFrame":
 
 def _photo(rows: "pd.DataFrame") -> Any:
     """The upright photograph, uint8 [H, W, 3], that rows are of. InputError where it is not what was labelled."""
-    from casfne import sources
+    from casfne.corpora.record import photo_bytes
     from casfne.images import decode_image
 
     path, size = rows["path"].iloc[0], (rows["source_height"].iloc[0], rows["source_width"].iloc[0])
-    try:
-        photo = decode_image(sources.read_bytes(path), path).copy()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    photo = decode_image(photo_bytes(path), path).copy()
     if photo.shape[:2] != size:
         raise InputError(f"{path}: {photo.shape[1]}x{photo.shape[0]} pixels, labelled as {size[1]}x{size[0]}")
     return photo

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from casfne.console import RELEASE, Out, Weights, progress
-from casfne.errors import InputError, one_line
+from casfne.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,17 +120,15 @@ def _by_stem(images: str) -> dict[str, str]:
 
 def _read(part: Sequence[tuple[str, str]], failures: list[str]) -> "dict[str, NDArray[np.uint8]]":
     """The pictures at these addresses, by name; why others cannot be read goes to ``failures``."""
-    from casfne import sources
+    from casfne.corpora.record import photo_bytes
     from casfne.images import decode_image
 
     found = {}
     for stem, path in part:
         try:
-            found[stem] = decode_image(sources.read_bytes(path), path)
+            found[stem] = decode_image(photo_bytes(path), path)
         except InputError as error:
             failures.append(str(error))
-        except OSError as error:
-            failures.append(f"{path}: cannot be read ({error.strerror or one_line(error)})")
     return found
 
 

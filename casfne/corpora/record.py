@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from casfne import images, sources
-from casfne.errors import InputError
+from casfne.errors import InputError, one_line
 
 Points = NDArray[np.float64]
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels
@@ -167,6 +167,19 @@ def require(path: str, what: str) -> str:
     if not sources.exists(path):
         raise InputError(f"{path}: no such {what}")
     return path
+
+
+def photo_bytes(path: str) -> bytes:
+    """The file of a photograph, wherever it lies. Raises PictureError naming ``path``: it cannot be read."""
+    try:
+        return sources.read_bytes(path)
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise images.PictureError(f"{path}: cannot be read ({reason})", images.os_reason(error)) from None
+    except InputError as error:
+        raise images.PictureError(str(error), "source_refused") from None
+    except ValueError as error:  # a name with a zero in it
+        raise images.PictureError(f"{path}: cannot be read ({error})", "not_a_file") from None
 
 
 def read_text(path: str, limit: int = sources.LIMIT) -> str:

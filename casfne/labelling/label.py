@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from casfne import images, normals, octahedral, schema, sources
-from casfne.corpora.record import Photo
-from casfne.errors import InputError, one_line
+from casfne.corpora.record import Photo, photo_bytes
+from casfne.errors import InputError
 from casfne.images import Crop
 from casfne.labelling import faces, quality
 from casfne.provenance import code_version
@@ -120,7 +120,7 @@ def decode(photo: Photo, detector: faces.Detector, folder: Path | str = "") -> l
     start = time.perf_counter()
     path, data = sources.located(photo.path, str(folder)), None
     try:
-        data = _read_bytes(path)
+        data = photo_bytes(path)
         found = _decode(photo, detector, data, path)
     except images.PictureError as error:  # the path is a column of its own, and differs between machines
         found = [failed(photo, str(error).removeprefix(f"{path}: "), error.code)]
@@ -133,7 +133,7 @@ def decode(photo: Photo, detector: faces.Detector, folder: Path | str = "") -> l
 def checksum(photo: Photo) -> int | None:
     """Of the photograph's bytes as they are now, CRC-32; None where they cannot be read."""
     try:
-        return zlib.crc32(_read_bytes(photo.path))
+        return zlib.crc32(photo_bytes(photo.path))
     except images.PictureError:
         return None
 
@@ -145,19 +145,6 @@ def _decode(photo: Photo, detector: faces.Detector, data: bytes, path: str) -> l
     if not crops:
         return [Face(photo, NO_FACE_INDEX, "no_face", "the detector found no face", size, reason_code="no_face")]
     return [_cut(photo, i, image, crop) for i, crop in enumerate(crops)]
-
-
-def _read_bytes(path: str) -> bytes:
-    """Raises PictureError."""
-    try:
-        return sources.read_bytes(path)
-    except OSError as error:
-        reason = error.strerror or one_line(error)
-        raise images.PictureError(f"{path}: cannot be read ({reason})", images.os_reason(error)) from None
-    except InputError as error:
-        raise images.PictureError(str(error), "source_refused") from None
-    except ValueError as error:  # a name with a zero in it
-        raise images.PictureError(f"{path}: cannot be read ({error})", "not_a_file") from None
 
 
 def _cut(photo: Photo, index: int, image: NDArray[np.uint8], crop: Crop) -> Face:

@@ -155,18 +155,12 @@ def survey(
     wanted |= {table.part: table.fingerprint for table in tables if table.columns}
     present, ruined = _present(out, {os.path.dirname(shard.part) for shard in shards}, {t.part for t in tables})
     foreign = [part for part, about in present.items() if about.get("fingerprint") != wanted.get(part)]
-    stale = _outdated(out, [shard for shard in shards if shard.part in set(present) - set(foreign)])
-    if stale and not (overwrite or foreign):
-        raise InputError(
-            f"{out.name}/{stale[0]}: an image is another one since these labels ({len(stale)} such files);"
-            " overwrite them or name another folder"
-        )
-    foreign += stale
     if foreign and not overwrite:
-        raise InputError(
-            f"{out.name}/{foreign[0]}: {_difference(present[foreign[0]], made_by)} ({len(foreign)} such files);"
-            " overwrite them or name another folder"
-        )
+        raise _refusal(out, foreign, _difference(present[foreign[0]], made_by))
+    stale = _outdated(out, [shard for shard in shards if shard.part in set(present) - set(foreign)])
+    if stale and not overwrite:
+        raise _refusal(out, stale, "an image is another one since these labels")
+    foreign += stale
     fresh = set(present) - set(foreign)
     todo = [shard for shard in shards if shard.part not in fresh]
     if retry_errors:
@@ -186,6 +180,10 @@ def _present(out: Output, folders: Iterable[str], tables: set[str]) -> tuple[dic
         said = dict(zip(parts, pool.map(lambda part: out.metadata(part, _MARKS), parts), strict=True))
     ruined = [part for part, about in said.items() if about is None]
     return {part: about for part, about in said.items() if about is not None}, [*ruined, *halves]
+
+
+def _refusal(out: Output, parts: Sequence[str], why: str) -> InputError:
+    return InputError(f"{out.name}/{parts[0]}: {why} ({len(parts)} such files); overwrite them or name another folder")
 
 
 def _outdated(out: Output, shards: Sequence[Shard]) -> list[str]:
